@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowHandle
@@ -21,9 +22,10 @@ from tests.temporal.lambdas import Lambda, create_serverless_version, serverless
 from tests.temporal.test_follower import running_gateway, told
 from tests.temporal.test_runs import until
 from tests.temporal.test_worker_versions import make_current, worker
-from tests.temporal.versioned_workflows import Pinned
+from tests.temporal.versioned_workflows import Delegating, Pinned, greet
 from wakeline.gateway.following.watching import state, waiting
 
+TASKS, ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 Server = tuple[WorkflowEnvironment, Lambda]
 
 
@@ -49,6 +51,18 @@ async def start(client: Client, name: str, queue: str) -> WorkflowHandle[Any, An
     return await client.start_workflow(Pinned.run, id=name, task_queue=queue)
 
 
+async def route(client: Client, name: str, *kinds: TaskQueueType.ValueType) -> None:
+    """Have tasks of these kinds sent to the version of this name, and return when its task queue does so."""
+    await make_current(client, name, "1.0")
+    for kind in kinds:
+        request = DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=name), task_queue_type=kind
+        )
+        async with asyncio.timeout(60):
+            while not (await client.workflow_service.describe_task_queue(request)).versioning_info.current_version:
+                await asyncio.sleep(0.05)
+
+
 async def deployed(client: Client, kind: str) -> tuple[str, WorkflowHandle[Any, Any]]:
     """A task queue whose worker has gone, and a run of which that worker has accepted a task.
 
@@ -59,11 +73,8 @@ async def deployed(client: Client, kind: str) -> tuple[str, WorkflowHandle[Any, 
     name = unique(kind)
     if kind == "serverless":
         await create_serverless_version(client, name, "1.0")
-    request = DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=name))
-    async with worker(client, name, "1.0", Pinned), asyncio.timeout(60):
-        await make_current(client, name, "1.0")
-        while not (await client.workflow_service.describe_task_queue(request)).versioning_info.current_version:
-            await asyncio.sleep(0.05)
+    async with worker(client, name, "1.0", Pinned, greet), asyncio.timeout(60):
+        await route(client, name, TASKS, ACTIVITIES)
         handle = await start(client, f"{name}-pinned", name)
         while not (await handle.describe()).raw_description.workflow_execution_info.HasField("versioning_info"):
             await asyncio.sleep(0.05)
@@ -80,9 +91,9 @@ async def looked_at(served: Served, name: str, times: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def waits(served: Served, name: str) -> list[Any]:
+async def waits(served: Served, name: str, queue: str) -> list[Any]:
     log = (await served.call("GET", f"/v1/sessions/{name}/events"))[1]["events"]
-    return [data for data in told(log, "$run.waiting") if data["for"] == "worker"]
+    return [data for data in told(log, "$run.waiting") if data.get("task_queue") == queue]
 
 
 @pytest.mark.parametrize("task", ["the first of a run", "a later one of a pinned run"])
@@ -110,11 +121,11 @@ async def test_a_run_waits_for_an_ordinary_worker_and_not_for_one_that_temporal_
             while await served.metric("wakeline_temporal_calls_total", call="DescribeWorkerDeploymentVersion") < 2:
                 await asyncio.sleep(0.1)
         await looked_at(served, runs[0].id, 8)
-        assert await waits(served, runs[0].id) == []
+        assert await waits(served, runs[0].id, serverless[0]) == []
         async with worker(client, serverless[0], "1.0", Pinned):
             await runs[0].signal(Pinned.go)
             await until(streams[0], "$run.closed")
-        assert await waits(served, runs[0].id) == []
+        assert await waits(served, runs[0].id, serverless[0]) == []
         # One answer for each version, and for each task queue of a run without one: they are shared.
         calls = {
             call: await served.metric("wakeline_temporal_calls_total", call=call)
@@ -123,6 +134,27 @@ async def test_a_run_waits_for_an_ordinary_worker_and_not_for_one_that_temporal_
         queues = 2 if task == "the first of a run" else 0
         assert calls == {"DescribeTaskQueue": queues, "DescribeWorkerDeploymentVersion": 2}
     await runs[1].terminate()
+
+
+async def test_an_activity_on_a_queue_of_other_workers_goes_by_their_version(server: Server, tmp_path: Path) -> None:
+    (temporal, functions), client = server, server[0].client
+    serverless, _ = await deployed(client, "serverless")
+    name = unique("delegating")
+    functions.invoked.clear()
+    async with worker(client, name, "1.0", Delegating), running_gateway(temporal, tmp_path) as served:
+        await route(client, name, TASKS)
+        handle = await client.start_workflow(Delegating.run, serverless, id=name, task_queue=name)
+        stream = await served.stream(name)
+        async with asyncio.timeout(90):
+            await functions.invoked.wait()
+            # That of the run's own workers, which do not poll the activity's queue, and that of the queue.
+            while await served.metric("wakeline_temporal_calls_total", call="DescribeWorkerDeploymentVersion") < 2:
+                await asyncio.sleep(0.1)
+        await looked_at(served, name, 8)
+        async with worker(client, serverless, "1.0", Pinned, greet):
+            await until(stream, "$run.closed")
+        assert await waits(served, name, serverless) == []
+        await handle.result()
 
 
 async def test_a_worker_that_temporal_does_not_get_started_is_waited_for(

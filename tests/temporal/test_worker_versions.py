@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
@@ -18,10 +20,10 @@ from tests.temporal.test_runs import until
 from tests.temporal.versioned_workflows import First, Second
 
 
-def worker(client: Client, name: str, build: str, kind: type) -> Worker:
+def worker(client: Client, name: str, build: str, kind: type, *activities: Callable[..., Any]) -> Worker:
     version = WorkerDeploymentVersion(deployment_name=name, build_id=build)
     config = WorkerDeploymentConfig(version=version, use_worker_versioning=True)
-    return Worker(client, task_queue=name, workflows=[kind], deployment_config=config)
+    return Worker(client, task_queue=name, workflows=[kind], activities=activities, deployment_config=config)
 
 
 async def make_current(client: Client, name: str, build: str) -> None:

@@ -1,8 +1,10 @@
-"""A workflow of two worker versions, which upgrades when it continues as new, and one that stays on its version."""
+"""A workflow of two worker versions, which upgrades when it continues as new, and some that stay on their version."""
 
 from __future__ import annotations
 
-from temporalio import workflow
+from datetime import timedelta
+
+from temporalio import activity, workflow
 from temporalio.common import VersioningBehavior
 from temporalio.workflow import ContinueAsNewVersioningBehavior
 
@@ -59,3 +61,17 @@ class Pinned:
     @workflow.run
     async def run(self) -> None:
         await workflow.wait_condition(lambda: self.signalled)
+
+
+@activity.defn
+async def greet() -> None:
+    """Do nothing."""
+
+
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+class Delegating:
+    """Has its activity done by the workers of another deployment."""
+
+    @workflow.run
+    async def run(self, queue: str) -> None:
+        await workflow.execute_activity(greet, task_queue=queue, start_to_close_timeout=timedelta(minutes=5))
