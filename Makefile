@@ -29,7 +29,8 @@ test: $(VENV)/.dev ## Every test: unit, contract, Temporal, browser, faults (8 t
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE)
 
-unit: $(VENV)/.dev ## The unit tests alone (some two minutes on two cores)
+unit: AT_ONCE := --processes 16
+unit: $(VENV)/.dev ## The unit tests alone (a minute on two cores)
 	scripts/need openssl postgresql
 	$(COMPILE)
 	$(PYTEST) $(AT_ONCE) tests/unit
