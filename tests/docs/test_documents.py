@@ -9,7 +9,8 @@ import pytest
 
 from tests.docs.markdown import ROOT, blocks, spans, tables, text, tree, without_code
 from wakeline.gateway.delivery.accept import OWN_PUBLISHERS
-from wakeline.gateway.following.life import picture
+from wakeline.gateway.following.life import RULES
+from wakeline.gateway.following.life.phases import Phase
 
 DOCUMENTS = [path for path in tree() if path.suffix == ".md"]
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -106,6 +107,21 @@ def test_the_protocol_names_the_publishers_that_are_wakeline_s_own() -> None:
     )
     named = [name for name in spans(row["value"]) if name.endswith(":")]
     assert sorted(named) == sorted(OWN_PUBLISHERS)
+
+
+def picture() -> str:
+    """Return the table of the rules as a Mermaid diagram; a phase that is kept is not drawn."""
+    reasons: dict[tuple[Phase, Phase], dict[str, None]] = {}
+    for (phase, _), row in sorted(RULES.items(), key=lambda row: list(Phase).index(row[0][0])):
+        for lead, why in row.leads.items():
+            if lead is not phase:
+                reasons.setdefault((phase, lead), {})[why] = None
+    arrows = [f"  {state(phase)} --> {state(lead)}: {'<br/>'.join(whys)}" for (phase, lead), whys in reasons.items()]
+    return "\n".join(["stateDiagram-v2", "  [*] --> waiting: the run is registered", *arrows])
+
+
+def state(phase: Phase) -> str:
+    return "[*]" if phase is Phase.DONE else phase.name.lower()
 
 
 def test_the_picture_of_a_run_s_life_is_drawn_from_its_rules() -> None:

@@ -52,17 +52,6 @@ class Values:
         self._typed = _plain if type is None else msgspec.json.Decoder(type)
         self._converter = converter
 
-    async def event(self, wire: WireEvent, cursor: str, raw: bytes) -> SessionEvent[Any]:
-        """Return an event with its data decoded.
-
-        Raises:
-            EventDataError: The data is not of the type, or the payload cannot be decoded.
-        """
-        (event,) = await self.events([(wire, cursor, raw)])
-        if isinstance(event, EventDataError):
-            raise event
-        return event
-
     async def events(self, arrived: Sequence[Arrived]) -> list[SessionEvent[Any] | EventDataError]:
         """Return each event decoded, or its error; the codec is called once for all of them."""
         payloads = [event.payload for event, _, _ in arrived if event.payload is not None]

@@ -150,7 +150,8 @@ class Counting(Encrypting):
 
 async def end(converter: DataConverter | None, told: dict[str, Any]) -> Any:
     raw = msgspec.json.encode({"offset": 0, "topic": "$run.closed", "data": told, "time": "2026-11-21T05:14:43.123Z"})
-    event: SessionEvent[Any] = await Values(None, converter).event(decode_event(raw), "c-1", raw)
+    (event,) = await Values(None, converter).events([(decode_event(raw), "c-1", raw)])
+    assert isinstance(event, SessionEvent)
     return event.data
 
 

@@ -150,9 +150,6 @@ class Rules:
     def __getitem__(self, name: str) -> NamedRule:
         return self._rules[name]
 
-    def __iter__(self) -> Iterable[str]:
-        return iter(self._rules)
-
     def names_topic(self, topic: str) -> bool:
         """Return whether any rule names a topic, or needs its events."""
         return matches(self._topics, topic) or self._closes(topic)

@@ -76,11 +76,6 @@ class Store:
         """The offset after the last block; 0 if there are none."""
         return self._blocks[-1].next if self._blocks else 0
 
-    @property
-    def size(self) -> int:
-        """The size of all blocks, in bytes."""
-        return sum(block.size for block in self._blocks)
-
     async def open(self) -> None:
         """Read the head."""
         record = await self._engine.get_record(self._head_key)

@@ -6,7 +6,7 @@ state, and `order.py` the runs of a session.
 
 from __future__ import annotations
 
-from wakeline.gateway.following.life.phases import RULES, picture
+from wakeline.gateway.following.life.phases import RULES
 from wakeline.gateway.following.life.reducer import begin, reduce
 
-__all__ = ["RULES", "begin", "picture", "reduce"]
+__all__ = ["RULES", "begin", "reduce"]

@@ -112,18 +112,3 @@ def rule(phase: Phase, observation: type, leads: Mapping[Phase, str]) -> Callabl
         return apply
 
     return enter
-
-
-def picture() -> str:
-    """Return the table as a Mermaid diagram; a phase that is kept is not drawn."""
-    reasons: dict[tuple[Phase, Phase], dict[str, None]] = {}
-    for (phase, _), row in sorted(RULES.items(), key=lambda row: list(Phase).index(row[0][0])):
-        for lead, why in row.leads.items():
-            if lead is not phase:
-                reasons.setdefault((phase, lead), {})[why] = None
-    arrows = [f"  {_state(phase)} --> {_state(lead)}: {'<br/>'.join(whys)}" for (phase, lead), whys in reasons.items()]
-    return "\n".join(["stateDiagram-v2", "  [*] --> waiting: the run is registered", *arrows])
-
-
-def _state(phase: Phase) -> str:
-    return "[*]" if phase is Phase.DONE else phase.name.lower()
