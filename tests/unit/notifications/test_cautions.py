@@ -10,9 +10,7 @@ from structlog.testing import capture_logs
 from tests.receivers import SECRET
 from tests.tokens import SECRET as KEY
 from tests.unit.conftest import Serve
-from wakeline import events
 from wakeline.errors import SettingsInvalidError
-from wakeline.gateway.notifications.rules import OWN_TOPICS
 from wakeline.gateway.rules import Notify
 
 CHANNELS = {"ops": {"url": "https://ops.example", "secrets": [SECRET]}}
@@ -57,8 +55,3 @@ async def test_the_error_names_the_topic_that_was_meant(serve: Serve) -> None:
 @pytest.mark.parametrize("topic", ["$run.*", "$*", "*", "$gap", "order"])
 async def test_own_topics_prefixes_of_them_and_other_topics_are_accepted(serve: Serve, topic: str) -> None:
     assert await warnings(serve, notify={"ends": Notify(topics=(topic,), users=("ada",))}) == []
-
-
-def test_every_own_topic_of_a_log_is_known() -> None:
-    constants = {text for text in vars(events).values() if isinstance(text, str) and text.startswith("$")}
-    assert set(OWN_TOPICS) == constants - {events.COMPACT}

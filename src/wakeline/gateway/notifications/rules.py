@@ -7,61 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from wakeline import events
 from wakeline.errors import SettingsInvalidError
-from wakeline.events import (
-    ACTIVITY_PAUSED,
-    ACTIVITY_RETRYING,
-    ACTIVITY_STALLED,
-    ATTEMPT_SUPERSEDED,
-    CHANNEL_DISABLED,
-    CHANNEL_ENABLED,
-    GAP,
-    INPUT_ACCEPTED,
-    INPUT_ANSWERED,
-    INPUT_CLAIMED,
-    INPUT_COMPLETED,
-    INPUT_REJECTED,
-    INPUT_REQUESTED,
-    INPUT_RESOLVED,
-    INPUT_UNDONE,
-    RUN_CLOSED,
-    RUN_CONTINUED,
-    RUN_DRAINED,
-    RUN_STARTED,
-    RUN_WAITING,
-    SESSION_CLOSED,
-    SESSION_SETTLED,
-    check_beginning,
-)
+from wakeline.events import INPUT_REQUESTED, INPUT_RESOLVED, RUN_CLOSED, check_beginning
 from wakeline.gateway.log import matches
 from wakeline.gateway.notifications.values import Waiting
 from wakeline.gateway.rules import Notify
 from wakeline.gateway.setting_refusals import meant
 from wakeline.notices import MARK, Notice
 
-OWN_TOPICS: Final = (
-    RUN_STARTED,
-    RUN_CONTINUED,
-    RUN_CLOSED,
-    RUN_DRAINED,
-    RUN_WAITING,
-    ACTIVITY_RETRYING,
-    ACTIVITY_PAUSED,
-    ACTIVITY_STALLED,
-    INPUT_ACCEPTED,
-    INPUT_COMPLETED,
-    INPUT_REJECTED,
-    INPUT_UNDONE,
-    INPUT_REQUESTED,
-    INPUT_CLAIMED,
-    INPUT_ANSWERED,
-    INPUT_RESOLVED,
-    CHANNEL_DISABLED,
-    CHANNEL_ENABLED,
-    ATTEMPT_SUPERSEDED,
-    SESSION_SETTLED,
-    SESSION_CLOSED,
-    GAP,
+OWN_TOPICS: Final = tuple(
+    topic
+    for topic in vars(events).values()
+    if isinstance(topic, str) and topic.startswith("$") and topic != events.COMPACT  # which no log has
 )
 """The topics of Wakeline's own events in a log."""
 
