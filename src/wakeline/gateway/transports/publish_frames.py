@@ -11,9 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from wakeline.errors import WakelineError
 from wakeline.gateway.delivery import Incoming
-from wakeline.gateway.log import Opened as LogOpened
 from wakeline.gateway.transports import feed_frames
 
 _MOST: Final = 2**53 - 1  # the largest integer that every JSON parser represents exactly
@@ -94,7 +92,6 @@ class Warning(feed_frames.ServerFrame, frozen=True):
 ClientFrame: TypeAlias = Open | Append | Close | Nudge | feed_frames.Token | feed_frames.Ping
 
 decode = msgspec.json.Decoder(ClientFrame).decode
-_encode = msgspec.json.encode
 
 
 class _Addressed(msgspec.Struct):
@@ -119,23 +116,3 @@ def addressed(line: str) -> int | None:
         if begins is None:
             raise msgspec.DecodeError(str(error)) from None
         return int(begins[1])
-
-
-def opened(channel: int, its: LogOpened) -> bytes:
-    """Return the answer to `open`."""
-    return _encode(Opened(channel, its.attempt, its.next_sequence, its.earlier_events, its.epoch))
-
-
-def appended(channel: int, next_sequence: int, next_offset: int) -> bytes:
-    """Return the answer to `append`."""
-    return _encode(Appended(channel, next_sequence, next_offset))
-
-
-def warning(channel: int, message: str, hint: str) -> bytes:
-    """Return a warning about a publisher that is served."""
-    return _encode(Warning(channel, message, hint))
-
-
-def error(channel: int | None, its: WakelineError) -> bytes:
-    """Return an error as a frame, in the format of all endpoints."""
-    return _encode(Error(its.wire()["error"], channel))

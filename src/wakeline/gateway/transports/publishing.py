@@ -220,7 +220,8 @@ class PublishConnection(Conversation):
         else:
             channel.epoch = opened.epoch
             if not channel.broken:
-                self._send(frames.opened(channel.number, opened))
+                its = (opened.attempt, opened.next_sequence, opened.earlier_events, opened.epoch)
+                self._answer(frames.Opened(channel.number, *its))
             self._register(channel, opened.epoch)
             self._batch += channel.held
             self._hand_over()
@@ -286,7 +287,7 @@ class PublishConnection(Conversation):
             self._register(one.channel, outcome.epoch)
             if not one.channel.broken:
                 below = one.publication.sequence + len(one.events)
-                self._send(frames.appended(one.channel.number, below, outcome.next_offset))
+                self._answer(frames.Appended(one.channel.number, below, outcome.next_offset))
 
     def _finished(self, batch: list[_Unfinished]) -> None:
         self._appends -= len(batch)
@@ -325,7 +326,7 @@ class PublishConnection(Conversation):
                 return
             channel.broken = True
         self._source.metrics.refused.labels(error.code).inc()
-        self._send(frames.error(number, error))
+        self._answer(frames.Error(error.wire()["error"], number))
 
     async def _regrant(self, grant: Grant) -> None:
         for number, channel in self._channels.items():
@@ -337,12 +338,9 @@ class PublishConnection(Conversation):
             channel.publication = msgspec.structs.replace(channel.publication, owner=owner)
 
     def _answer(self, frame: feed_frames.ServerFrame) -> None:
-        self._send(msgspec.json.encode(frame))
-
-    def _send(self, frame: bytes) -> None:
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox.append(frame)
+        self._outbox.append(msgspec.json.encode(frame))
 
     def _flush(self) -> None:
         answers, self._outbox = self._outbox, []
@@ -384,7 +382,7 @@ def _warn(connection: ReferenceType[PublishConnection], channel: _Channel, warni
     """Send a warning about a channel's workflow, once; the connection may be gone."""
     if not channel.warned and (its := connection()) is not None:
         channel.warned = True
-        its._send(frames.warning(channel.number, warning.message, warning.hint))
+        its._answer(frames.Warning(channel.number, warning.message, warning.hint))
 
 
 def check_topics(grant: Grant, incoming: Sequence[Incoming]) -> None:
