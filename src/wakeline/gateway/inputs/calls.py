@@ -50,14 +50,14 @@ class EncodingFailedError(Exception):
     """The gateway's codec cannot encode an input's arguments, so the input was not sent."""
 
 
-def is_final(error: RPCError) -> bool:
-    """Return whether Temporal will not accept an input, however often it is sent."""
-    return error.status in _FINAL
-
-
 def unanswered(error: RPCError) -> Unanswered:
     """Return what is seen of an input when a call of it failed and may succeed later."""
     return Unanswered(error.status.name if error.status in _REFUSALS else "")
+
+
+def seen_of(error: RPCError) -> Outcome | Unanswered:
+    """Return what a failed call shows of an input: its rejection if others would fail, too."""
+    return Outcome.rejected(error.status.name, error.message) if error.status in _FINAL else unanswered(error)
 
 
 def update_request(

@@ -223,8 +223,7 @@ class Carrier:
         event = await unseen(self._engine, intent.session, intent.epoch, intent.expect, offset)
         if event is None:
             return None
-        failure = {"message": stale(event, intent.expect).message, "type": "Stale"}
-        return intent, Outcome("rejected", {"failure": failure}, stale=event)
+        return intent, Outcome.rejected("Stale", stale(event, intent.expect).message, stale=event)
 
     async def _delivered(self, intent: Intent, *, unsure: bool) -> tuple[Intent, Outcome] | None:
         """Send an input, and look for it, until its outcome is certain.
@@ -320,7 +319,7 @@ async def _unaccepted(connection: Connection, intent: Intent, aim: Aim) -> Seen:
         f"the workflow's tasks have failed for {_FAILING_SECONDS:.0f} s, and it has not accepted the update; "
         "the worker's log says why"
     )
-    return Outcome("rejected", {"failure": {"message": message, "type": "UpdateNotAccepted"}})
+    return Outcome.rejected("UpdateNotAccepted", message)
 
 
 async def _done(connection: Connection, intent: Intent, aim: Aim) -> Seen:
@@ -340,9 +339,9 @@ def _failed(error: Exception) -> Outcome:
     """Return the outcome of an input that failed for too long."""
     if isinstance(error, EncodingFailedError):
         message = f"the gateway's payload codec could not encode the arguments for {_FAILING_SECONDS:.0f} s: {error}"
-        return Outcome("rejected", {"failure": {"message": message, "type": "EncodingFailed"}})
+        return Outcome.rejected("EncodingFailed", message)
     message = f"the gateway could not send it for {_FAILING_SECONDS:.0f} s: {type(error).__name__}; it may have arrived"
-    return Outcome("rejected", {"failure": {"message": message, "type": "InputFailed"}})
+    return Outcome.rejected("InputFailed", message)
 
 
 def _accepted(intent: Intent) -> bytes:

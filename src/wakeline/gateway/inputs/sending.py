@@ -27,10 +27,10 @@ from wakeline.gateway.inputs.calls import (
     TIMEOUT,
     has_key,
     is_aborted,
-    is_final,
     outcome_of,
     payloads,
     put_key,
+    seen_of,
     unanswered,
     update_request,
 )
@@ -42,9 +42,7 @@ from wakeline.temporal.endings import complete, events_back, is_closing, read_en
 from wakeline.temporal.failures import is_busy, is_forgotten, is_not_ready
 
 # The outcome of an update whose run ended first, as Temporal reports it.
-_BEGUN: Final = Outcome(
-    "rejected", {"failure": {"message": "the run ended before the update was completed", "type": ABORTED}}
-)
+_BEGUN: Final = Outcome.rejected(ABORTED, "the run ended before the update was completed")
 
 
 async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
@@ -71,9 +69,7 @@ async def send(connection: Connection, intent: Intent, run_id: str) -> Seen:
             return NotOpen()
         if is_not_ready(error):
             return Failing()
-        if is_final(error):
-            return Outcome("rejected", {"failure": {"message": error.message, "type": error.status.name}})
-        return unanswered(error)
+        return seen_of(error)
     return Outcome("completed")
 
 

@@ -22,9 +22,9 @@ from wakeline.gateway.inputs.calls import (
     TIMEOUT,
     has_key,
     is_aborted,
-    is_final,
     outcome_of,
     payloads,
+    seen_of,
     start_request,
     unanswered,
     update_request,
@@ -103,9 +103,7 @@ async def start(connection: Connection, intent: Intent, starting: Starting, afte
         cause = _cause(error)
         if cause.status == RPCStatusCode.ALREADY_EXISTS:
             return await _in_the_way(connection, intent, after, cause.message)
-        if is_final(cause):
-            return Outcome("rejected", {"failure": {"message": cause.message, "type": cause.status.name}})
-        return unanswered(cause)
+        return seen_of(cause)
     update = updated.update_workflow
     known = update.HasField("outcome") and not is_aborted(update.outcome)
     outcome = await outcome_of(connection, intent, update.outcome) if known else None
@@ -165,8 +163,7 @@ async def _is_begun(connection: Connection, intent: Intent, run_id: str) -> bool
 
 
 def _refused(reason: str) -> Outcome:
-    message = f"the workflow was not started: {reason}"
-    return Outcome("rejected", {"failure": {"message": message, "type": "WorkflowAlreadyStarted"}})
+    return Outcome.rejected("WorkflowAlreadyStarted", f"the workflow was not started: {reason}")
 
 
 def _cause(error: RPCError) -> RPCError:

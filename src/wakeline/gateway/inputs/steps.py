@@ -62,6 +62,11 @@ class Outcome(msgspec.Struct, frozen=True):
     data: dict[str, Any] = {}
     stale: int | None = None
 
+    @classmethod
+    def rejected(cls, kind: str, message: str, *, stale: int | None = None) -> Outcome:
+        """Return a rejection with this type and message of its failure."""
+        return cls("rejected", {"failure": {"message": message, "type": kind}}, stale)
+
 
 class Unanswered(msgspec.Struct, frozen=True):
     """A call has failed, or its answer is not there yet: the run may have the input or not.
@@ -159,11 +164,13 @@ def advance(aim: Aim, seen: Seen, *, starts: bool = False) -> Aim | Outcome:
         case Absent() if starts:
             return Aim(Step.FIND, aim.run_id, unsure=True)
         case Absent():
-            return _rejected("RunClosed", "the run ended before it received the input")
+            return Outcome.rejected("RunClosed", "the run ended before it received the input")
         case Forgotten():
             if aim.unsure:
-                return _rejected("RunUnknown", "Temporal no longer knows the run, which may have received the input")
-            return _rejected("RunUnknown", "Temporal does not know the run")
+                return Outcome.rejected(
+                    "RunUnknown", "Temporal no longer knows the run, which may have received the input"
+                )
+            return Outcome.rejected("RunUnknown", "Temporal does not know the run")
 
 
 def begin_at(place: Place, *, unsure: bool = True) -> Aim:
@@ -189,7 +196,3 @@ def place_after(place: Place, seen: Seen, after: Aim | Outcome) -> Place:
     if isinstance(after, Outcome) or after.step is Step.FIND:
         return place
     return Place(after.run_id, over=after.step is Step.START)
-
-
-def _rejected(kind: str, message: str) -> Outcome:
-    return Outcome("rejected", {"failure": {"message": message, "type": kind}})
