@@ -17,14 +17,16 @@ _PIECE = b'"message":{'
 _KEY = b'"key":"'
 
 
-class _Piece(msgspec.Struct, frozen=True, gc=False):
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """An event's place in a message that grows."""
+
     id: str
     op: str
     complete: bool = False
 
 
-class _Body(msgspec.Struct, frozen=True, gc=False):
-    """The fields of an event that a fold reads."""
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """The fields of an event that make up the state of its session."""
 
     data: msgspec.Raw = msgspec.Raw(b"")
     time: str = ""
@@ -32,16 +34,18 @@ class _Body(msgspec.Struct, frozen=True, gc=False):
     activity: str | None = None
     attempt: int | None = None
     key: str | None = None
-    message: _Piece | None = None
+    message: Piece | None = None
     compact: Compaction | None = None
 
 
-class _Superseding(msgspec.Struct, frozen=True):
+class Superseding(msgspec.Struct, frozen=True):
+    """The data of `$attempt.superseded`."""
+
     offsets: list[tuple[int, int]]
 
 
-_decode = msgspec.json.Decoder(_Body).decode
-_decode_superseding = msgspec.json.Decoder(_Superseding).decode
+decode_body = msgspec.json.Decoder(Body).decode
+decode_superseding = msgspec.json.Decoder(Superseding).decode
 
 
 def is_special(event: Event) -> bool:
@@ -90,7 +94,7 @@ class Fold:
             self.size += self.plain.add(event)
             return
         try:
-            body = _decode(b"{" + event.body)
+            body = decode_body(b"{" + event.body)
         except UNDECODABLE:
             self.size += self.plain.add(event)
             return
@@ -170,7 +174,7 @@ class Fold:
         found += [event for event in self.plain.events() if topics is None or event.topic in topics]
         return sorted(found, key=_offset)
 
-    def _add_piece(self, event: Event, body: _Body, piece: _Piece) -> None:
+    def _add_piece(self, event: Event, body: Body, piece: Piece) -> None:
         message = self.messages.get((event.topic, piece.id))
         writer = Writer(body.run, body.activity, body.attempt)
         if message is None:
@@ -194,7 +198,7 @@ class Fold:
         message.extend([Segment(writer, first, event.offset, events, body.time, piece.complete, change)])
         self.size += len(data) + 200
 
-    def _add_state(self, event: Event, body: _Body, key: str) -> None:
+    def _add_state(self, event: Event, body: Body, key: str) -> None:
         keyed = self.keyed.get((event.topic, key))
         if keyed is None:
             keyed = self.keyed[event.topic, key] = Keyed()
@@ -212,9 +216,9 @@ class Fold:
             who = Writer(part.run, part.activity, part.attempt)
             keyed.put(who, State(part.first, part.last, part.events, its))
 
-    def _add_superseding(self, body: _Body) -> None:
+    def _add_superseding(self, body: Body) -> None:
         try:
-            self.supersede(_decode_superseding(body.data).offsets)
+            self.supersede(decode_superseding(body.data).offsets)
         except UNDECODABLE:
             return  # an imported event may have data of another shape
 

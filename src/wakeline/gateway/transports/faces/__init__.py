@@ -1,7 +1,6 @@
 """Faces: a session in the protocols that chat frontends speak, the AI SDK's and AG-UI's.
 
     parts.py          the neutral model: turns and their parts
-    bodies.py         the fields of events that turns are made from
     conversation.py   Conversation: folds events into turns, the one mapping for all faces
     reading.py        Reader: the compact form, then the log; when a turn's answer ends
     sending.py        what a frontend sends: messages, answers, stops

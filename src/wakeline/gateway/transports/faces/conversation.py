@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wakeline.compact import Fold
+from wakeline.compact.fold import Body, Fold, Piece, decode_body, decode_superseding
 from wakeline.compact.operations import UNDECODABLE
 from wakeline.compact.plain import PlainRanges
 from wakeline.events import (
@@ -28,7 +28,6 @@ from wakeline.events import (
 )
 from wakeline.gateway.inputs import ABORTED
 from wakeline.gateway.rules import Face, PartKind
-from wakeline.gateway.transports.faces.bodies import Body, Piece, decode_body, decode_offsets
 from wakeline.gateway.transports.faces.parts import Part, Request, Sub, Turn
 
 STRUCTURE: Final = (INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, INPUT_REQUESTED, INPUT_RESOLVED)
@@ -96,9 +95,9 @@ class Conversation:
         if event.topic == ATTEMPT_SUPERSEDED:
             self._supersede(event, body)
         elif event.topic.startswith("$"):
-            if event.topic != COMPACT and body.data is not msgspec.UNSET:
+            if event.topic != COMPACT and body.data:
                 self._control(event, body, msgspec.json.decode(body.data))
-        elif body.data is not msgspec.UNSET:  # a Temporal payload is for those who can decode it
+        elif body.data:  # a Temporal payload is for those who can decode it
             self._content(event, body, bytes(body.data))
 
     def _control(self, event: Event, body: Body, data: Any) -> None:
@@ -274,7 +273,7 @@ class Conversation:
 
     def _keyed(self, event: Event, body: Body, key: str, kind: PartKind) -> None:
         name = (event.topic, key)
-        value: Any = msgspec.json.decode(bytes(body.data)) if body.data is not msgspec.UNSET else None
+        value: Any = msgspec.json.decode(body.data)
         first = event.offset if body.compact is None else body.compact.first
         if kind in ("tool", "step", "usage") and not isinstance(value, dict):
             kind = "data"
@@ -356,7 +355,7 @@ class Conversation:
 
     def _remove_plain(self, body: Body) -> None:
         try:
-            ranges = decode_offsets(bytes(body.data or b"{}")).offsets
+            ranges = decode_superseding(body.data).offsets
         except UNDECODABLE:
             return
         for part, turn in list(self._turn_of.items()):
