@@ -18,8 +18,8 @@ from wakeline.client.stream import EventStream
 from wakeline.client.structs import SessionEvent
 from wakeline.client.values import Values, session_event
 from wakeline.client.view import OPENING, View, WireEvent, decode_event, decode_frame
-from wakeline.compact import Fold
 from wakeline.compact.entries import Message
+from wakeline.compact.fold import Fold, Superseding
 from wakeline.compact.plain import PlainRanges
 from wakeline.events import ATTEMPT_SUPERSEDED, COMPACT, INPUT_REQUESTED, INPUT_RESOLVED, Event
 
@@ -134,10 +134,6 @@ class Superseded(msgspec.Struct, frozen=True):
 
 
 Change: TypeAlias = EventAdded[T] | MessageChanged | StateChanged[T] | Superseded
-
-
-class _Offsets(msgspec.Struct):
-    offsets: list[tuple[int, int]]
 
 
 class CompactView(View):
@@ -262,24 +258,12 @@ class LiveView(AsyncIterator[Change[T]], Closing, Generic[T]):
         return EventAdded(typed)
 
     def _supersede(self, event: SessionEvent[Any]) -> Superseded:
-        ranges = sorted(msgspec.convert(event.data, _Offsets).offsets)
-        stamps = {name: message.stamp for name, message in self._fold.messages.items()}
-        latest = {name: keyed.latest for name, keyed in self._fold.keyed.items()}
-        self._fold.add(Event(event.offset, event.topic, event.raw.partition(b",")[2]))
-        changed = [
-            name
-            for name, stamp in stamps.items()
-            if name not in self._fold.messages or self._fold.messages[name].stamp != stamp
-        ]
+        ranges = sorted(msgspec.convert(event.data, Superseding).offsets)
+        changed, states = self._fold.take_back(Event(event.offset, event.topic, event.raw.partition(b",")[2]))
         messages = [self.messages[name] for name in changed]
         for name in changed:
             if name not in self._fold.messages:
                 del self.messages[name]
-        states = [
-            name
-            for name, offset in latest.items()
-            if name not in self._fold.keyed or self._fold.keyed[name].latest != offset
-        ]
         for name in states:
             self.keyed.pop(name, None)
             if name in self._fold.keyed:

@@ -107,6 +107,16 @@ class Fold:
         else:
             self.size += self.plain.add(event)
 
+    def take_back(self, event: Event) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Add a superseding event; return the names of the messages and states that it changes."""
+        stamps = {name: message.stamp for name, message in self.messages.items()}
+        latest = {name: keyed.latest for name, keyed in self.keyed.items()}
+        self.add(event)
+        return (
+            [n for n, stamp in stamps.items() if n not in self.messages or self.messages[n].stamp != stamp],
+            [n for n, offset in latest.items() if n not in self.keyed or self.keyed[n].latest != offset],
+        )
+
     def extend(self, later: Fold) -> None:
         """Append the fold of the stretch that follows, which must not be used afterwards."""
         self.supersede(later.superseded)

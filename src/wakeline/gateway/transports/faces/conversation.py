@@ -327,12 +327,10 @@ class Conversation:
 
     def _supersede(self, event: Event, body: Body) -> None:
         """Take back what an earlier attempt has published."""
-        stamps = {name: message.stamp for name, message in self._fold.messages.items()}
-        latest = {name: keyed.latest for name, keyed in self._fold.keyed.items()}
-        self._fold.add(event)
-        for name, stamp in stamps.items():
+        messages, states = self._fold.take_back(event)
+        for name in messages:
             message, part = self._fold.messages.get(name), self._parts.get(name)
-            if part is None or (message is not None and message.stamp == stamp):
+            if part is None:
                 continue
             if message is None:
                 self._remove(name, part)
@@ -341,9 +339,9 @@ class Conversation:
                 part.fresh.clear()
                 self._turn_of[part].changed(part)
                 self._dirty[part] = None
-        for name, offset in latest.items():
+        for name in states:
             keyed, part = self._fold.keyed.get(name), self._parts.get(name)
-            if part is None or (keyed is not None and keyed.latest == offset):
+            if part is None:
                 continue
             if keyed is None:
                 self._remove(name, part)
