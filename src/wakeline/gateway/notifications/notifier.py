@@ -10,7 +10,7 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from wakeline.background import begin, cancel_all
+from wakeline.background import begin, cancel_all, wait_at_most
 from wakeline.errors import (
     EpochChangedError,
     RecordConflictError,
@@ -177,11 +177,7 @@ class Notifier:
         seconds = _LONGEST_SLEEP if next_time is None else min(_LONGEST_SLEEP, max(0.0, next_time - time.time()))
         if len(self._turns) >= _TURNS:
             seconds = _LONGEST_SLEEP
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(seconds, self._wake.wait())
         self._wake.clear()
 
     def _begin(self, session: str) -> None:

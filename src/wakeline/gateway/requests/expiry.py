@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 import structlog
 
-from wakeline.background import cancel_all
+from wakeline.background import cancel_all, wait_at_most
 from wakeline.errors import RequestNotFoundError, SessionClosedError, SessionImportingError, UnavailableError
 from wakeline.gateway.ownership import Ownership
 from wakeline.gateway.runtime import Timetable, log_failure, supervised
@@ -108,9 +107,7 @@ class Expiry:
             self._changed.clear()
             first = self._deadlines.first()
             pause = self._lease if first is None else first - time.time()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.001, min(pause, self._lease))):
-                    await self._changed.wait()
+            await wait_at_most(max(0.001, min(pause, self._lease)), self._changed.wait())
 
     async def _resume(self, session: str, id: str) -> None:
         """Continue with a request whose open record is there: wait for its expiry, or finish it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from wakeline.background import wait_at_most
 from wakeline.errors import (
     AlreadyResolvedError,
     EpochChangedError,
@@ -298,9 +298,7 @@ class Requests:
                     return request
                 if (at := expires(request)) is not None:
                     left = min(left, max(0.0, at - time.time()) + 0.001)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await changed.wait()
+                await wait_at_most(left, changed.wait())
 
     async def open(self, session: str, after: str = "", limit: int = MAX_OPEN) -> tuple[list[InputRequest], str | None]:
         """Return a page of the open requests, and where the next one begins: `InputRequests.page`."""
