@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from temporalio.api.enums.v1 import ResourceExhaustedCause
 from temporalio.api.errordetails.v1 import (
@@ -15,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from wakeline.retry import Backoff
 
+T = TypeVar("T")
 RPC_TIMEOUT: Final = timedelta(seconds=10)
 # A server that starts may answer once that it does not have a run; this many answers in a row are believed.
 UNKNOWN_TIMES: Final = 3
@@ -81,6 +83,16 @@ def is_no_namespace(error: RPCError) -> bool:
 def is_forgotten(error: RPCError) -> bool:
     """Return whether Temporal does not have the run, such as after its retention."""
     return error.status == RPCStatusCode.NOT_FOUND and not is_no_namespace(error)
+
+
+async def unless_forgotten(call: Awaitable[T]) -> T | None:
+    """Await a call about a run, and return its answer; None if Temporal does not have the run."""
+    try:
+        return await call
+    except RPCError as error:
+        if not is_forgotten(error):
+            raise
+        return None
 
 
 def is_throttled(error: RPCError) -> bool:

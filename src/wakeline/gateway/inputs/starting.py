@@ -33,7 +33,7 @@ from wakeline.gateway.inputs.steps import At, Free, Outcome, Seen, Unanswered
 from wakeline.gateway.reaching import Connection, can_be_quoted, quoted
 from wakeline.gateway.sessions import Intent, Starting
 from wakeline.temporal.chains import first_event
-from wakeline.temporal.failures import is_forgotten
+from wakeline.temporal.failures import unless_forgotten
 
 # An update that no worker accepts in this time is waited for at its run, which is followed by then.
 _ACCEPTED_TIMEOUT: Final = timedelta(seconds=5)
@@ -121,13 +121,9 @@ async def _in_the_way(connection: Connection, intent: Intent, after: str, messag
 
 async def _latest(connection: Connection, intent: Intent) -> WorkflowExecutionInfo | None:
     """Return the workflow's latest run; None if Temporal has none."""
-    try:
-        described = await connection.client.get_workflow_handle(intent.workflow_id).describe(rpc_timeout=TIMEOUT)
-    except RPCError as error:
-        if is_forgotten(error):
-            return None
-        raise
-    return described.raw_description.workflow_execution_info
+    handle = connection.client.get_workflow_handle(intent.workflow_id)
+    described = await unless_forgotten(handle.describe(rpc_timeout=TIMEOUT))
+    return None if described is None else described.raw_description.workflow_execution_info
 
 
 async def _begun(connection: Connection, intent: Intent, latest: WorkflowExecutionInfo) -> str | None:
@@ -152,12 +148,9 @@ async def _begun(connection: Connection, intent: Intent, latest: WorkflowExecuti
 
 async def _is_begun(connection: Connection, intent: Intent, run_id: str) -> bool:
     """Return whether an input has begun this run, as the first of a chain."""
-    try:
-        event = await first_event(connection.client, intent.workflow_id, run_id)
-    except RPCError as error:
-        if is_forgotten(error):
-            return False
-        raise
+    event = await unless_forgotten(first_event(connection.client, intent.workflow_id, run_id))
+    if event is None:
+        return False
     started: WorkflowExecutionStartedEventAttributes = event.workflow_execution_started_event_attributes
     return started.first_execution_run_id == run_id and has_key(started.header.fields, intent)
 

@@ -6,11 +6,9 @@ import asyncio
 import random
 from typing import Final
 
-from temporalio.service import RPCError
-
 from wakeline.gateway.reaching import Connection
 from wakeline.temporal.chains import Start, start_of
-from wakeline.temporal.failures import UNKNOWN_TIMES, is_forgotten
+from wakeline.temporal.failures import UNKNOWN_TIMES, unless_forgotten
 
 # Each is replayed by a worker once: a chain that has gone on for years is not read from its beginning.
 MOST_BEFORE: Final = 10
@@ -30,12 +28,10 @@ async def beginning(connection: Connection, workflow_id: str, run_id: str) -> St
     for _ in range(MOST_BEFORE):
         if not start.previous or start.received:
             break
-        try:
-            start = await _start(connection, workflow_id, start.previous)
-        except RPCError as error:
-            if not is_forgotten(error):
-                raise
+        before = await unless_forgotten(_start(connection, workflow_id, start.previous))
+        if before is None:
             break
+        start = before
     return start
 
 
@@ -43,10 +39,7 @@ async def _start(connection: Connection, workflow_id: str, run_id: str) -> Start
     """Return how a run began; its absence is believed after several answers."""
     for _ in range(UNKNOWN_TIMES - 1):
         await connection.until_calm()
-        try:
-            return await start_of(connection.client, workflow_id, run_id)
-        except RPCError as error:
-            if not is_forgotten(error):
-                raise
+        if (start := await unless_forgotten(start_of(connection.client, workflow_id, run_id))) is not None:
+            return start
         await asyncio.sleep(_AGAIN_SECONDS * random.uniform(1, 2))
     return await start_of(connection.client, workflow_id, run_id)

@@ -20,7 +20,7 @@ from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.retry import Backoff
 from wakeline.streams.inputs import HEADER, LIFE_HEADER, temporal_id
 from wakeline.temporal.chains import Start, start_of
-from wakeline.temporal.failures import RPC_TIMEOUT, is_forgotten, is_transient
+from wakeline.temporal.failures import RPC_TIMEOUT, is_transient, unless_forgotten
 
 _MOST_EVENTS: Final = 50_000  # as many as Temporal lets a history have, about
 _LONGEST_PAUSE: Final = 30.0
@@ -111,23 +111,17 @@ class Histories:
         """Return the events after one of a run; none if Temporal does not have the run."""
         key = (run_id, after)
         if key not in self._pasts:
-            self._pasts[key] = await self._known(partial(self._read, run_id, after), Past())
+            read = until_answered(self._subject, partial(self._read, run_id, after))
+            self._pasts[key] = await unless_forgotten(read) or Past()
         return self._pasts[key]
 
     async def start(self, run_id: str) -> Start | None:
         """Return how a run began; None if Temporal does not have it."""
         if run_id not in self._starts:
             workflow_id = self._subject.run.workflow_id
-            self._starts[run_id] = await self._known(partial(start_of, self._client, workflow_id, run_id), None)
+            read = until_answered(self._subject, partial(start_of, self._client, workflow_id, run_id))
+            self._starts[run_id] = await unless_forgotten(read)
         return self._starts[run_id]
-
-    async def _known(self, read: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        try:
-            return await until_answered(self._subject, read)
-        except RPCError as error:
-            if not is_forgotten(error):
-                raise
-            return otherwise
 
     async def _read(self, run_id: str, after: int) -> Past:
         past, workflow_id = Past(), self._subject.run.workflow_id
