@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from wakeline.client.closing import Closing
-from wakeline.client.http import Http, Token
+from wakeline.client.http import Http, Token, gateway_token, gateway_url
 from wakeline.client.session import Session
 from wakeline.client.structs import Run, SessionState
 from wakeline.client.values import encode
 
 if TYPE_CHECKING:
     from temporalio.converter import DataConverter, PayloadCodec
-
-_DEFAULT_URL: Final = "http://127.0.0.1:7777"
 
 
 class _Sessions(msgspec.Struct):
@@ -64,8 +61,7 @@ class SessionClient(Closing):
         silence: timedelta = timedelta(seconds=45),
         retry_timeout: timedelta = timedelta(seconds=30),
     ) -> None:
-        url = url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL
-        self._http = Http(url, os.environ.get("WAKELINE_TOKEN") or None if token is None else token or None, silence)
+        self._http = Http(gateway_url(url), gateway_token(token), silence)
         self._data_converter = data_converter if codec is None else _with_codec(data_converter, codec)
         self._codec = codec
         self._retry_timeout = retry_timeout

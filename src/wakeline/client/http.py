@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -30,8 +31,19 @@ Token: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
 T = TypeVar("T")
 logger = get_logger(__name__)
 LOST: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_DEFAULT_URL: Final = "http://127.0.0.1:7777"
 _CONNECT_SECONDS: Final = 10.0
 _GATEWAY_GONE: Final = frozenset({502, 503, 504})
+
+
+def gateway_url(url: str | None) -> str:
+    """Return the gateway's URL: the given one, or that of the environment, or the default."""
+    return (url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL).rstrip("/")
+
+
+def gateway_token(token: Token | None) -> Token | None:
+    """Return the token: the given one, or that of the environment; empty is none."""
+    return os.environ.get("WAKELINE_TOKEN") or None if token is None else token or None
 
 
 def session_path(name: str, *below: str) -> str:

@@ -12,13 +12,12 @@ from typing import Final, Self
 import msgspec
 
 from wakeline.background import wait_at_most
-from wakeline.client.http import Http, Token
+from wakeline.client.http import Http, Token, gateway_token, gateway_url
 from wakeline.client.reach import checked_url
 from wakeline.errors import UnavailableError, WakelineError
 from wakeline.logs import get_logger
 from wakeline.publisher.connection import Connection
 from wakeline.publisher.frames import AppendedFrame, Opened, nudge_frame
-from wakeline.publisher.options import gateway_token, gateway_url
 from wakeline.publisher.pool import shared_connection
 from wakeline.publisher.sync import sending
 

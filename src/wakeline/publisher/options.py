@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from wakeline.buffer import WhenFull
-from wakeline.client.http import Token
 from wakeline.errors import RequestInvalidError
 from wakeline.events import check_session_name
 from wakeline.publisher.errors import PublishDroppedError
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
     from wakeline.publisher.route import Route
 
-_DEFAULT_URL: Final = "http://127.0.0.1:7777"
 OnUnavailable: TypeAlias = Literal["block", "error", "spool", "workflow"]
 
 
@@ -47,16 +44,6 @@ class PublisherOptions(TypedDict, total=False):
     data_converter: Converter | None
     on_dropped: Callable[[PublishDroppedError], Any] | None
     temporal_client: Client | None
-
-
-def gateway_url(url: str | None) -> str:
-    """Return the gateway's URL: the given one, or that of the environment, or the default."""
-    return (url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL).rstrip("/")
-
-
-def gateway_token(token: Token | None) -> Token | None:
-    """Return the publisher's token: the given one, or that of the environment; empty is none."""
-    return os.environ.get("WAKELINE_TOKEN") or None if token is None else token or None
 
 
 def check_identity(identity: Identity) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 from uuid import uuid4
 
 from wakeline.buffer import WhenFull
-from wakeline.client.http import Token
+from wakeline.client.http import Token, gateway_token, gateway_url
 from wakeline.errors import UnavailableError
 from wakeline.logs import get_logger
 from wakeline.publisher import activity
@@ -25,8 +25,6 @@ from wakeline.publisher.options import (
     PublisherOptions,
     check_identity,
     check_route,
-    gateway_token,
-    gateway_url,
 )
 from wakeline.publisher.places import Places
 from wakeline.publisher.pool import shared_connection
