@@ -9,28 +9,22 @@ from typing import Any, Final
 
 import msgspec
 
+from wakeline import events
 from wakeline.compact.fold import Body, Fold, Piece, decode_body, decode_superseding
 from wakeline.compact.operations import UNDECODABLE
 from wakeline.compact.plain import PlainRanges
-from wakeline.events import (
-    ATTEMPT_SUPERSEDED,
-    COMPACT,
-    INPUT_ACCEPTED,
-    INPUT_COMPLETED,
-    INPUT_REJECTED,
-    INPUT_REQUESTED,
-    INPUT_RESOLVED,
-    RUN_CLOSED,
-    RUN_CONTINUED,
-    RUN_STARTED,
-    SESSION_CLOSED,
-    Event,
-)
+from wakeline.events import Event
 from wakeline.gateway.inputs import ABORTED
 from wakeline.gateway.rules import Face, PartKind
 from wakeline.gateway.transports.faces.parts import Part, Request, Sub, Turn
 
-STRUCTURE: Final = (INPUT_ACCEPTED, INPUT_COMPLETED, INPUT_REJECTED, INPUT_REQUESTED, INPUT_RESOLVED)
+STRUCTURE: Final = (
+    events.INPUT_ACCEPTED,
+    events.INPUT_COMPLETED,
+    events.INPUT_REJECTED,
+    events.INPUT_REQUESTED,
+    events.INPUT_RESOLVED,
+)
 """Wakeline's own topics that the turns are made of, with those of runs."""
 
 _KINDS: Final[dict[str, PartKind]] = {"reasoning": "reasoning", "tool": "tool", "step": "step", "usage": "usage"}
@@ -92,10 +86,10 @@ class Conversation:
             body = decode_body(b"{" + event.body)
         except UNDECODABLE:
             return
-        if event.topic == ATTEMPT_SUPERSEDED:
+        if event.topic == events.ATTEMPT_SUPERSEDED:
             self._supersede(event, body)
         elif event.topic.startswith("$"):
-            if event.topic != COMPACT and body.data:
+            if event.topic != events.COMPACT and body.data:
                 self._control(event, body, msgspec.json.decode(body.data))
         elif body.data:  # a Temporal payload is for those who can decode it
             self._content(event, body, bytes(body.data))
@@ -105,21 +99,21 @@ class Conversation:
         if not isinstance(data, dict):
             return
         match event.topic:
-            case topic if topic == INPUT_ACCEPTED:
+            case events.INPUT_ACCEPTED:
                 self._accepted(event, body, data)
-            case topic if topic in (INPUT_COMPLETED, INPUT_REJECTED):
+            case events.INPUT_COMPLETED | events.INPUT_REJECTED:
                 self._concluded(event.topic, body, data)
-            case topic if topic == INPUT_REQUESTED:
+            case events.INPUT_REQUESTED:
                 self._asked(event, body, data)
-            case topic if topic == INPUT_RESOLVED:
+            case events.INPUT_RESOLVED:
                 self._resolved(data)
-            case topic if topic == RUN_STARTED and body.run is not None:
+            case events.RUN_STARTED if body.run is not None:
                 self._started(event, body.run, str(data.get("workflow_type", "")))
-            case topic if topic == RUN_CLOSED and body.run is not None:
+            case events.RUN_CLOSED if body.run is not None:
                 self._closed(body.run, data)
-            case topic if topic == RUN_CONTINUED and body.run is not None:
+            case events.RUN_CONTINUED if body.run is not None:
                 self._cut_off(body.run)
-            case topic if topic == SESSION_CLOSED:
+            case events.SESSION_CLOSED:
                 for turn in self.turns:
                     if turn.is_running:
                         turn.status = "completed"
@@ -162,7 +156,7 @@ class Conversation:
         turn = self.find(str(data.get("id")))
         if turn is None or not turn.is_running or turn.kind is None:
             return
-        if topic == INPUT_REJECTED:
+        if topic == events.INPUT_REJECTED:
             turn.failure = _failure(data)
             # The outcome comes before the end of the run, which says whether it was stopped or has failed.
             turn.ends_with_run = turn.run is not None and _failure(data, "type") == ABORTED
@@ -202,7 +196,7 @@ class Conversation:
         except msgspec.ValidationError:
             return
         call = request.tool_call_id or request.id
-        name = (INPUT_REQUESTED, call)
+        name = (events.INPUT_REQUESTED, call)
         if self._is_forgotten(name, event.offset):
             return
         part = self._tools.get(call)
@@ -278,7 +272,7 @@ class Conversation:
         if kind in ("tool", "step", "usage") and not isinstance(value, dict):
             kind = "data"
         shown = str(value.get("id", key)) if kind == "tool" else key
-        call = (INPUT_REQUESTED, shown)  # a request names a tool call by its id
+        call = (events.INPUT_REQUESTED, shown)  # a request names a tool call by its id
         if self._is_forgotten(name, first) or (kind == "tool" and self._is_forgotten(call, first)):
             return
         self._fold.add(event)
