@@ -134,20 +134,8 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         expires_at: str | None = None
         if self.expires_in is not None:
             expires_at = timestamp(datetime.now(UTC) + timedelta(seconds=self.expires_in))
-        return Requested(
-            id=self.id,
-            reason=self.reason,
-            kind=self.kind,
-            message=self.message,
-            choices=self.choices,
-            response_schema=self.response_schema,
-            expires_at=expires_at,
-            audience=self.audience,
-            digest=self.digest,
-            tool_call_id=self.tool_call_id,
-            metadata=self.metadata,
-            needs=self.needs,
-        )
+        requested = msgspec.convert(self, Requested, from_attributes=True)
+        return msgspec.structs.replace(requested, expires_at=expires_at)
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
