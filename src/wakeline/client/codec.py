@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 import aiohttp
@@ -17,10 +18,10 @@ from yarl import URL
 from wakeline.client.closing import Closing
 from wakeline.client.errors import CodecError
 from wakeline.client.http import LOST
+from wakeline.client.inputs import repeated
 from wakeline.client.reach import reason
 from wakeline.durations import seconds_of
 from wakeline.errors import RequestInvalidError, UnavailableError, WakelineError
-from wakeline.retry import Backoff
 
 E = TypeVar("E", bound=WakelineError)
 
@@ -104,16 +105,7 @@ class RemoteCodec(PayloadCodec, Closing):
         body = msgspec.json.encode(
             _WirePayloads([_WirePayload(dict(payload.metadata), payload.data) for payload in payloads])
         )
-        loop = asyncio.get_running_loop()
-        deadline, backoff = loop.time() + self._retry_seconds, Backoff(0.1)
-        while True:
-            try:
-                return await self._ask_once(f"{self._url}/{what}", body)
-            except UnavailableError:
-                pause = backoff.pause()
-                if loop.time() + pause > deadline:
-                    raise
-            await asyncio.sleep(pause)
+        return await repeated(partial(self._ask_once, f"{self._url}/{what}", body), self._retry_seconds)
 
     def _away(self, why: str) -> UnavailableError:
         return self._noted(
