@@ -7,8 +7,6 @@ known elsewhere: the request's state, its session's epoch, and the time. `docs/d
 
 from __future__ import annotations
 
-import base64
-import binascii
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from wakeline.errors import RecordConflictError, SettingsInvalidError
 from wakeline.gateway.log import Records
+from wakeline.gateway.notifications.channels.vapid import decoded, unpadded
 
 LINK_SECONDS: Final = 7 * 86_400
 """Seconds after which a link is not accepted, also if its request is still open."""
@@ -82,21 +81,17 @@ class Links:
     def url(self, linked: Linked) -> str:
         """Return the URL of a link; the same one for the same content."""
         sealed = self._cipher.encrypt(msgspec.msgpack.encode(linked), None)
-        return f"{self._base}/v1/answers/{_text(sealed)}"
+        return f"{self._base}/v1/answers/{unpadded(sealed)}"
 
     def read(self, link: str) -> Linked | None:
         """Return what a link is for; None if no gateway of this store has made it."""
         try:
-            sealed = base64.b64decode(link + "=" * (-len(link) % 4), altchars=b"-_", validate=True)
-            if _text(sealed) != link:
+            sealed = decoded(link)
+            if unpadded(sealed) != link:
                 return None  # the last character has bits that do not count
             return _decoder.decode(self._cipher.decrypt(sealed, None))
-        except (InvalidTag, ValueError, binascii.Error, msgspec.DecodeError):
+        except (InvalidTag, ValueError, msgspec.DecodeError):
             return None
-
-
-def _text(sealed: bytes) -> str:
-    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def check_public_url(url: str) -> None:
