@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -109,6 +109,35 @@ def begin(work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[T]]) -> asyncio.
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+class TaskPerKey:
+    """Tasks, at most one at a time for each key.
+
+    Attributes:
+        running: The tasks by key, until they end or are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[Hashable, asyncio.Task[Any]] = {}
+
+    def begin(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """Return the task of a key; start it if none runs."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self.forget(key, task)
+            _ = task.cancelled() or task.exception()  # retrieve it: the callers may have gone
+
+        task = self.running.get(key)
+        if task is None:
+            task = self.running[key] = asyncio.create_task(work())
+            task.add_done_callback(done)
+        return task
+
+    def forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
+        """Let another task begin under this key, if this one runs."""
+        if self.running.get(key) is task:
+            del self.running[key]
 
 
 async def wait_at_most(seconds: float, work: Awaitable[object]) -> None:

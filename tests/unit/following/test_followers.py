@@ -96,7 +96,7 @@ async def test_who_comes_when_a_workflow_has_started_finds_it_although_it_is_loo
         await asyncio.gather(*early, *late)
     assert followed(followers, "a") is not None
     await steps()
-    assert not list(followers._lookups)
+    assert not followers._lookups.running
     await followers.stop()
 
 
@@ -119,7 +119,7 @@ async def test_a_nudge_is_not_lost_to_a_look_that_began_before_it(monkeypatch: p
             await watching
         await steps(100)
         assert followed(followers, "a") is not None
-    assert not list(followers._lookups)
+    assert not followers._lookups.running
     await followers.stop()
 
 

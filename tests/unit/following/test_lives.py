@@ -137,7 +137,7 @@ async def test_a_workflow_that_was_named_before_a_deletion_is_not_followed_after
     await asyncio.wait_for(asked.wait(), 60)
     await delete_elsewhere(world)
     may_answer.set()
-    while list(followers._lookups):
+    while followers._lookups.running:
         await asyncio.sleep(0)
     await followers.stop()
     assert await world.engine.state("a") is None

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from wakeline.background import TaskPerKey
 from wakeline.events import Event
 from wakeline.gateway.delivery.compact.snapshot import Snapshot
 from wakeline.gateway.delivery.gaps import gap
@@ -54,7 +55,7 @@ class Pages:
         self._session = session
         self._epoch = epoch
         self._created = created
-        self._reading: dict[Hashable, asyncio.Task[Any]] = {}
+        self._reading = TaskPerKey()
         self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
         self._kept_bytes = 0
         self._held: Sequence[Event] = ()
@@ -139,7 +140,7 @@ class Pages:
     def forget(self) -> None:
         """Drop all pages: retention has removed events, and later readers must receive a `$gap`."""
         self._held = ()
-        self._reading.clear()  # reads in progress may have seen the removed events
+        self._reading.running.clear()  # reads in progress may have seen the removed events
         self._keep_nothing()
 
     def _keep_nothing(self) -> None:
@@ -185,22 +186,11 @@ class Pages:
         return await self._once(key, make)
 
     async def _once(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        task = self._reading.get(key)
-        if task is None:
-            task = self._reading[key] = asyncio.ensure_future(work())
-            task.add_done_callback(lambda done: self._done(key, done))
         # Shielded: a device that is cancelled must not cancel the read for the others.
-        result: T = await asyncio.shield(task)
-        return result
-
-    def _done(self, key: Hashable, task: asyncio.Task[Any]) -> None:
-        if self._reading.get(key) is task:
-            del self._reading[key]
-        if not task.cancelled():
-            task.exception()  # retrieve it: all devices may have left before the read failed
+        return await asyncio.shield(self._reading.begin(key, work))
 
     def _keep(self, key: Hashable, made: Encoded) -> None:
-        if self._reading.get(key) is not asyncio.current_task():
+        if self._reading.running.get(key) is not asyncio.current_task():
             return  # `forget` was called since the read began
         self._kept[key] = made
         self._kept_bytes += len(made.chunk) + _ENTRY_BYTES

@@ -123,9 +123,9 @@ class Followers:
 
     async def stop(self) -> None:
         """Stop following; the next gateway goes on where the log ends."""
-        await cancel_all(*self._sweeping, *self._lookups)
+        await cancel_all(*self._sweeping, *self._lookups.running.values())
         await self._pool.stop()
-        await cancel_all(*self._lookups)  # what followers have begun meanwhile
+        await cancel_all(*self._lookups.running.values())  # what followers have begun meanwhile
 
     def count(self) -> int:
         """How many runs are followed now."""
@@ -211,7 +211,7 @@ class Followers:
 
     def _look_anew(self, session: str) -> asyncio.Task[Any]:
         """Return a lookup that begins from now on; one that is under way may be too early."""
-        if self._lookups.get(session) is not None:
+        if self._lookups.running.get(session) is not None:
             return self._lookups.begin(("next", session), partial(self._look_next, session))
         return self._lookups.begin(session, partial(self._look, session))
 
@@ -221,7 +221,7 @@ class Followers:
             self._look_anew(session)  # not awaited: a nudge that comes meanwhile needs another one
 
     async def _look_next(self, session: str) -> None:
-        while (under_way := self._lookups.get(session)) is not None:
+        while (under_way := self._lookups.running.get(session)) is not None:
             await asyncio.wait([under_way])
         if self._roster.follows(session):  # a run that was found before the nudge, perhaps
             self._look_after(session, [self._roster.tasks[key] for key in self._roster.of_session(session)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Container
 from typing import Any, Final
 
 import structlog
 
+from wakeline.background import TaskPerKey
 from wakeline.errors import UnavailableError, WakelineError, WorkflowNotFoundError
 from wakeline.gateway.following.telling import RETRY_SECONDS
 from wakeline.retry import Backoff
@@ -17,42 +18,13 @@ _LONGEST_PAUSE: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
-class Lookups:
+class Lookups(TaskPerKey):
     """Tasks by key; a key is the name of a workflow, or a tuple that has it in the second place."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[object, asyncio.Task[Any]] = {}
-
-    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
-        """Iterate over the tasks that run now."""
-        return iter(list(self._tasks.values()))
-
-    def get(self, key: object) -> asyncio.Task[Any] | None:
-        """Return the task of a key, if one runs."""
-        return self._tasks.get(key)
 
     def of(self, workflow_ids: Container[str]) -> list[asyncio.Task[Any]]:
         """Return the tasks that look one of these workflows up."""
-        named = [(key[1] if isinstance(key, tuple) else key, task) for key, task in self._tasks.items()]
+        named = [(key[1] if isinstance(key, tuple) else key, task) for key, task in self.running.items()]
         return [task for name, task in named if isinstance(name, str) and name in workflow_ids]
-
-    def begin(self, key: object, work: Callable[[], Any]) -> asyncio.Task[Any]:
-        """Return the task of a key; start it if none runs."""
-
-        def done(task: asyncio.Task[Any]) -> None:
-            self.forget(key, task)
-            _ = task.cancelled() or task.exception()  # the caller may have gone
-
-        task = self._tasks.get(key)
-        if task is None:
-            task = self._tasks[key] = asyncio.create_task(work())
-            task.add_done_callback(done)
-        return task
-
-    def forget(self, key: object, task: asyncio.Task[Any] | None) -> None:
-        """Let another task begin under this key."""
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
 
 
 async def until_followed(work: Callable[[], Awaitable[None]], **fields: object) -> WakelineError | None:

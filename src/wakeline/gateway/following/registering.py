@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -102,8 +102,7 @@ class Registrar:
             return into, await self.enter(into, found, result=result, life=life)
 
         # It ends also if the caller leaves: a run that is recorded and not followed would be open for ever.
-        registered: tuple[str, Run] = await asyncio.shield(self._lookups.begin(object(), work))
-        return registered
+        return await asyncio.shield(self._lookups.begin(object(), work))
 
     def published(
         self,
@@ -174,7 +173,7 @@ class Registrar:
                 await self.rules_first(session, found, life)
                 await self.enter(session, found, life=life)
 
-    def child(self, parent: Subject, workflow_id: str, run_id: str) -> asyncio.Task[None]:
+    def child(self, parent: Subject, workflow_id: str, run_id: str) -> asyncio.Task[Any]:
         """Follow the child of a followed workflow into the session that it names, if it names one.
 
         Args:
