@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 from wakeline.blocking import LoopThread
 from wakeline.client.http import Token
@@ -77,11 +77,7 @@ class SyncSessionPublisher:
         self, name: str, *, type: type[T] | None = None, append: Append | None = None, keyed: bool = False
     ) -> SyncTopic[Any]:
         """See `SessionPublisher.topic`."""
-        made: Topic[Any] = (
-            self._publisher.topic(name, append=append, keyed=keyed)
-            if type is None
-            else self._publisher.topic(name, type=type, append=append, keyed=keyed)
-        )
+        made = self._publisher.topic(name, type=cast(Any, type), append=append, keyed=keyed)
         return SyncTopic(made, self._handover)
 
     @property

@@ -59,7 +59,7 @@ class SyncWorkflowStreamClient:
 
     def topic(self, name: str, *, type: type[T] | None = None) -> TopicHandle[T] | TopicHandle[Any]:
         """Return a handle whose `publish` is thread-safe; see `WorkflowStreamClient.topic`."""
-        return self._client.topic(name) if type is None else self._client.topic(name, type=type)
+        return self._client.topic(name, type=cast(Any, type))
 
     def flush(self) -> None:
         """Send all published events and wait for the server; see `WorkflowStreamClient.flush`.
