@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from hashlib import blake2b
 from typing import Final
 
@@ -91,11 +91,9 @@ class _Part:
         connection.write(self._feed.with_ids(self, chunk))
         return True
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    def turn(self) -> AbstractAsyncContextManager[None]:
         """Reserve the connection for a page."""
-        async with self._feed.connection.turn():
-            yield
+        return self._feed.connection.turn()
 
     async def send(self, chunk: bytes) -> None:
         """Write a page."""
