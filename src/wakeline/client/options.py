@@ -21,8 +21,8 @@ class ClientOptions(TypedDict, total=False):
     retry_timeout: timedelta
 
 
-class Viewing(TypedDict, total=False):
-    """Arguments of `Session.view`, which documents each."""
+class Reading(TypedDict, total=False):
+    """Arguments of `Session.view` and `Session.events`, which document each."""
 
     from_: str
     topics: str | Iterable[str] | None
@@ -31,10 +31,6 @@ class Viewing(TypedDict, total=False):
     device: str | None
     on_lost: Callable[[WakelineError], None] | None
     on_resumed: Callable[[], None] | None
-
-
-class Reading(Viewing, total=False):
-    """Arguments of `Session.events`, which documents each."""
 
 
 class PageReading(TypedDict, total=False):

@@ -17,7 +17,7 @@ from wakeline.client import inputs, transfer
 from wakeline.client.errors import EventDataError
 from wakeline.client.http import Http, session_path
 from wakeline.client.live_view import CompactView, LiveView
-from wakeline.client.options import ExactlyOnce, PageReading, Reading, Viewing, reader_query, topics_query
+from wakeline.client.options import ExactlyOnce, PageReading, Reading, reader_query, topics_query
 from wakeline.client.requests import Answering
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import Device, InputOutcome, Page, Published, Retention, SessionEvent, SessionState
@@ -119,9 +119,9 @@ class Session(Answering):
         )
 
     @overload
-    def view(self, *, type: type[T], **how: Unpack[Viewing]) -> LiveView[T | dict[str, Any]]: ...
+    def view(self, *, type: type[T], **how: Unpack[Reading]) -> LiveView[T | dict[str, Any]]: ...
     @overload
-    def view(self, *, type: object = ..., **how: Unpack[Viewing]) -> LiveView[Any]: ...
+    def view(self, *, type: object = ..., **how: Unpack[Reading]) -> LiveView[Any]: ...
 
     def view(
         self,

@@ -12,7 +12,7 @@ from wakeline.blocking import LoopThread
 from wakeline.client.client import SessionClient
 from wakeline.client.http import Token
 from wakeline.client.live_view import Change, LiveMessage, LiveView, Name
-from wakeline.client.options import Answer, ClientOptions, ExactlyOnce, PageReading, Reading, Sending, Viewing
+from wakeline.client.options import Answer, ClientOptions, ExactlyOnce, PageReading, Reading, Sending
 from wakeline.client.session import Session
 from wakeline.client.stream import EventStream
 from wakeline.client.structs import (
@@ -127,11 +127,11 @@ class SyncSession:
         return SyncEventStream(self._thread, self._session.events(type=type, **how))
 
     @overload
-    def view(self, *, type: type[T], **how: Unpack[Viewing]) -> SyncLiveView[T | dict[str, Any]]: ...
+    def view(self, *, type: type[T], **how: Unpack[Reading]) -> SyncLiveView[T | dict[str, Any]]: ...
     @overload
-    def view(self, *, type: object = ..., **how: Unpack[Viewing]) -> SyncLiveView[Any]: ...
+    def view(self, *, type: object = ..., **how: Unpack[Reading]) -> SyncLiveView[Any]: ...
 
-    def view(self, *, type: Any = None, **how: Unpack[Viewing]) -> SyncLiveView[Any]:
+    def view(self, *, type: Any = None, **how: Unpack[Reading]) -> SyncLiveView[Any]:
         """See `Session.view`; `on_lost` and `on_resumed` are called in the client's thread."""
         return SyncLiveView(self._thread, self._session.view(type=type, **how))
 
