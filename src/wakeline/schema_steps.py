@@ -59,10 +59,18 @@ def steps_of(schema: Any) -> Steps:
         if name == "multipleOf":
             byte += _STEPS[name]
         byte += name in _DECODED
-        for pattern in _patterns(name, value):
-            part += _PATTERN_STEPS
-            byte += 1 + _states(pattern) // _STATES_OF_STEP
+    for pattern in patterns_of(schema):
+        part += _PATTERN_STEPS
+        byte += 1 + _states(pattern) // _STATES_OF_STEP
     return Steps(part, byte)
+
+
+def patterns_of(schema: Any) -> list[str]:
+    """Return the patterns of a schema itself, without its subschemas."""
+    if not isinstance(schema, dict):
+        return []
+    own, named = schema.get("pattern"), schema.get("patternProperties")
+    return [*([own] if isinstance(own, str) else []), *(named if isinstance(named, dict) else [])]
 
 
 def steps_for(value: Any, steps: Steps) -> int:
@@ -88,13 +96,6 @@ def steps_for(value: Any, steps: Steps) -> int:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _patterns(name: str, value: Any) -> list[str]:
-    """Return the patterns of a keyword."""
-    if name == "pattern" and isinstance(value, str):
-        return [value]
-    return list(value) if name == "patternProperties" and isinstance(value, dict) else []
 
 
 def _states(pattern: str) -> int:

@@ -16,7 +16,7 @@ import jsonschema_rs
 import msgspec
 
 from wakeline.errors import SchemaInvalidError, ValueInvalidError
-from wakeline.schema_steps import MAX_SCHEMA_STEPS, MAX_STEPS, Steps, steps_for, steps_of
+from wakeline.schema_steps import MAX_SCHEMA_STEPS, MAX_STEPS, Steps, patterns_of, steps_for, steps_of
 
 MAX_SCHEMA_BYTES: Final = 16 * 1024
 MAX_SUBSCHEMAS: Final = 500
@@ -116,7 +116,7 @@ def _check_size(schema: Any) -> Steps:
         left -= 1
         if left < 0:
             raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_SUBSCHEMAS} subschemas, got more")
-        patterns += _patterns(one)
+        patterns += len(patterns_of(one))
         if patterns > MAX_PATTERNS:
             raise SchemaInvalidError(f"expected a JSON Schema of at most {MAX_PATTERNS} patterns, got more")
         if level > MAX_LEVELS:
@@ -131,14 +131,6 @@ def _check_size(schema: Any) -> Steps:
             f"expected a JSON Schema of at most {MAX_SCHEMA_STEPS} steps for each part of a value, got {part}"
         )
     return Steps(part, byte)
-
-
-def _patterns(schema: Any) -> int:
-    """Return the number of a schema's own patterns."""
-    if not isinstance(schema, dict):
-        return 0
-    named = schema.get("patternProperties")
-    return ("pattern" in schema) + (len(named) if isinstance(named, dict) else 0)
 
 
 def _below(root: Any, schema: Any) -> Iterator[Any]:
