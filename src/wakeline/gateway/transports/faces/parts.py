@@ -147,9 +147,7 @@ class Part:
             return None
         if request.is_approval and not request.approved:
             return "denied"
-        if self.value is None:  # it has no tool beside the request
-            return "returned" if request.status == "resolved" else "failed"
-        if not request.is_approval:
+        if self.value is None or not request.is_approval:  # without a value there is no tool beside the request
             return "returned" if request.status == "resolved" else "failed"
         return None
 
