@@ -56,6 +56,10 @@ class Feed:
 
         return unsubscribe
 
+    def has_listener(self, session: str) -> bool:
+        """Return whether anybody listens to this session alone."""
+        return session in self._sessions
+
     def announce(self, session: str, epoch: str, events: Sequence[Event] = (), changes: Sequence[Change] = ()) -> None:
         """Call the listeners with new durable events and changes of a session."""
         self.announce_all((Commit(session, epoch, events, changes),))

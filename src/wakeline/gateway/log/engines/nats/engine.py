@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from typing import Final
 
@@ -22,7 +21,7 @@ from wakeline.gateway.log.engines.nats.health import HealthLog, health
 from wakeline.gateway.log.engines.nats.held import Held
 from wakeline.gateway.log.engines.nats.index import Index
 from wakeline.gateway.log.engines.nats.link import Link
-from wakeline.gateway.log.engines.nats.live import Live, watch
+from wakeline.gateway.log.engines.nats.live import Live
 from wakeline.gateway.log.engines.nats.messages import Message, decode
 from wakeline.gateway.log.engines.nats.pages import Pages
 from wakeline.gateway.log.engines.nats.records import RecordStore
@@ -31,7 +30,6 @@ from wakeline.gateway.log.engines.nats.streams import Stream, Streams
 from wakeline.gateway.log.engines.nats.tail import Tail
 from wakeline.gateway.log.engines.nats.target import Target
 from wakeline.gateway.log.engines.nats.writer import Writers
-from wakeline.gateway.log.feed import Listener
 from wakeline.gateway.log.joined import joined
 from wakeline.gateway.log.portable import Portable, StoredPublisher
 from wakeline.gateway.log.ports import Engine
@@ -73,14 +71,12 @@ class NatsEngine(Engine, Portable):
         self._link = Link(self._target)
         self._streams = Streams(self._target)
         self._index = Index()
-        self._watched: Counter[str] = Counter()
         self._pages = Pages(self._link, self._streams, self._index, self._fresh)
         gateway = secrets.token_hex(6)
         self._writers = Writers(self._link, self._streams, self, self.counts, gateway)
         self._records = RecordStore(self._link, self._streams.records)
         self._lives = {
-            stream.name: Live(self._index, self.feed, self._watched, self._writers.foreign, gateway)
-            for stream in self._streams.shards
+            stream.name: Live(self._index, self.feed, self._writers.foreign, gateway) for stream in self._streams.shards
         }
         self._tails = {
             stream.name: Tail(
@@ -137,9 +133,6 @@ class NatsEngine(Engine, Portable):
 
     def erasure_pending(self) -> float:
         return self._eraser.pending
-
-    def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
-        return watch(self.feed, self._watched, session, listener)
 
     async def load(self, name: str) -> Held:
         """Return a session's present state, for its writer."""

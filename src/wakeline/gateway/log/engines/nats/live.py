@@ -6,13 +6,12 @@ unless messages of other gateways before it have not arrived yet.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from wakeline.events import Event
 from wakeline.gateway.log.engines.nats.index import Index
 from wakeline.gateway.log.engines.nats.messages import Message, decode
-from wakeline.gateway.log.feed import Feed, Listener
+from wakeline.gateway.log.feed import Feed
 from wakeline.gateway.log.values import Change
 
 
@@ -22,22 +21,13 @@ class Live:
     Args:
         index: The catalog.
         feed: Has the listeners.
-        watched: The number of listeners of each session.
         foreign: Called with each message that this gateway has not reported by its acknowledgement.
         gateway: The beginning of the ids of this gateway's messages.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        feed: Feed,
-        watched: Counter[str],
-        foreign: Callable[[int, Message], None],
-        gateway: str,
-    ) -> None:
+    def __init__(self, index: Index, feed: Feed, foreign: Callable[[int, Message], None], gateway: str) -> None:
         self._index = index
         self._feed = feed
-        self._watched = watched
         self._foreign = foreign
         self._ahead: set[int] = set()  # reported by their acknowledgement, and still to be followed
         self._gateway = gateway
@@ -83,26 +73,9 @@ class Live:
             return
         changes: list[Change] = list(message.changes)
         events: list[Event] = []
-        if own or self._watched[summary.session]:
+        if own or self._feed.has_listener(summary.session):
             events = message.in_log()
         elif message.first < summary.next_offset:
             changes.append("appended")
         if events or changes:
             self._feed.announce(summary.session, summary.epoch, events, changes)
-
-
-def watch(feed: Feed, watched: Counter[str], session: str, listener: Listener) -> Callable[[], None]:
-    """Subscribe a listener to a session; return a function that ends this."""
-    end, active = feed.subscribe(session, listener), True
-    watched[session] += 1
-
-    def unsubscribe() -> None:
-        nonlocal active
-        end()
-        if active:
-            active = False
-            watched[session] -= 1
-            if not watched[session]:
-                del watched[session]
-
-    return unsubscribe

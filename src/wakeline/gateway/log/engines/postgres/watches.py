@@ -71,7 +71,6 @@ class _Watch:
         guessed: Whether it began at a state that no listener has read, which may be newer than what they know.
     """
 
-    users: int = 0
     epoch: str | None = None
     guessed: bool = False
     first_offset: int = -1
@@ -118,19 +117,13 @@ class Watches:
 
     def subscribe(self, session: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` after every commit to a session; see `Log.subscribe`."""
-        watch = self._watches.setdefault(session, _Watch())
-        watch.users += 1
+        self._watches.setdefault(session, _Watch())
         end = self._feed.subscribe(session, listener)
-        ended = False
 
         def unsubscribe() -> None:
-            nonlocal ended
-            if not ended:
-                ended = True
-                end()
-                watch.users -= 1
-                if not watch.users and self._watches.get(session) is watch:
-                    del self._watches[session]
+            end()
+            if not self._feed.has_listener(session):
+                self._watches.pop(session, None)
 
         return unsubscribe
 
