@@ -133,12 +133,12 @@ def create_session(now: Composition, new: NewSession) -> tuple[SessionState, boo
     """Create a session; see `Catalog.create_session`."""
     now.check_visible(None)
     if now.alive:
-        return now.state(), False
+        return now.summary.state(), False
     now.create(config=new.config, first_offset=new.first_offset, deadline=new.deadline, draft=new.draft)
     now.add(new.events)
     now.put(closed=new.closed)
     now.changed("configured")
-    return now.state(), True
+    return now.summary.state(), True
 
 
 def configure(
@@ -151,7 +151,11 @@ def configure(
 ) -> None:
     """Change what is kept with a session; see `Catalog.configure`."""
     now.check_life(epoch)
-    now.configure(config, deadline, finish=finish)
+    now.put(
+        config=now.summary.config if config is UNSET else config,
+        deadline=now.summary.deadline if deadline is UNSET else deadline,
+        draft=now.summary.draft and not finish,
+    )
     if finish or config is not UNSET:
         now.changed("configured")
 
@@ -195,11 +199,6 @@ def trim(now: Composition, *, epoch: str, begin: int, offset: int, size: int, ke
     now.put(first_offset=offset, bytes_begin=now.summary.bytes_begin + size)
     now.changed("trimmed")
     return offset
-
-
-def position(now: Composition, publisher: str | None) -> SessionState | None:
-    """Return the session's state; see `Log.state`."""
-    return now.held.state(publisher)
 
 
 def published(now: Composition, offset: int, epoch: str) -> Published | None:

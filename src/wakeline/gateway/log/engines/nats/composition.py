@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from wakeline.errors import SessionImportingError, SessionNotFoundError
 from wakeline.events import NewEvent, timestamp
 from wakeline.gateway.log.engines.nats.held import Held
 from wakeline.gateway.log.engines.nats.messages import Effect, Message, Summary, encode_events, unix
 from wakeline.gateway.log.names import check_epoch, new_epoch
-from wakeline.gateway.log.values import Change, SessionState
+from wakeline.gateway.log.values import Change
 
 _OVERHEAD = 300  # about the size of a message without events
 
@@ -102,14 +101,6 @@ class Composition:
         self.held.summary = msgspec.structs.replace(self.summary, **fields)
         self.touched = True
 
-    def configure(self, config: bytes | UnsetType, deadline: float | UnsetType | None, *, finish: bool) -> None:
-        """Change what is kept with the session."""
-        self.put(
-            config=self.summary.config if config is UNSET else config,
-            deadline=self.summary.deadline if deadline is UNSET else deadline,
-            draft=self.summary.draft and not finish,
-        )
-
     def add(self, events: Sequence[NewEvent]) -> None:
         """Append events."""
         if not events:
@@ -144,11 +135,6 @@ class Composition:
     def need_snapshot(self) -> None:
         """Carry a snapshot."""
         self._needed = self._snapshot = True
-
-    def state(self, publisher: str | None = None) -> SessionState:
-        """Return the session's state so far."""
-        found = self.held.publishers.get(publisher) if publisher is not None else None
-        return msgspec.structs.replace(self.summary.state(), position=found.position if found else None)
 
     @property
     def events(self) -> int:

@@ -185,10 +185,8 @@ class NatsEngine(Engine, Portable):
             self._lives[stream.name].settle(name)
 
     async def append(self, append: Append) -> Appended:
-        answer: Appended = await self._writers.submit(
-            append.session, lambda now: appending.append(now, append), _size([append])
-        )
-        return answer
+        work = partial(appending.append, append=append)
+        return await self._writers.submit(append.session, work, _size(append.events))
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
         by_session: dict[str, list[int]] = {}
@@ -197,16 +195,15 @@ class NatsEngine(Engine, Portable):
         parts: dict[tuple[int, ...], asyncio.Future[list[Outcome]]] = {}
         for name, places in by_session.items():
             some = [appends[place] for place in places]
-            parts[tuple(places)] = self._writers.submit(name, partial(appending.append_each, appends=some), _size(some))
+            size = sum(_size(append.events) for append in some)
+            parts[tuple(places)] = self._writers.submit(name, partial(appending.append_each, appends=some), size)
         if len(parts) == 1:
             return next(iter(parts.values()))
         return begin(joined(len(appends), parts), self._tasks)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
-        opened: Opened = await self._writers.submit(
-            session, lambda now: appending.open_attempt(now, publication, epoch)
-        )
-        return opened
+        work = partial(appending.open_attempt, publication=publication, epoch=epoch)
+        return await self._writers.submit(session, work)
 
     async def read(
         self,
@@ -233,10 +230,7 @@ class NatsEngine(Engine, Portable):
 
     async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         if publisher is not None:
-            state: SessionState | None = await self._writers.submit(
-                session, lambda now: appending.position(now, publisher)
-            )
-            return state
+            return await self._writers.submit(session, lambda now: now.held.state(publisher))
         await self._fresh(session)
         summary = self._index.get(session)
         return None if summary is None or summary.draft else summary.state()
@@ -257,10 +251,8 @@ class NatsEngine(Engine, Portable):
         return self._index.newest(before, limit, within, contains)
 
     async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
-        answer: tuple[SessionState, bool] = await self._writers.submit(
-            new.session, lambda now: appending.create_session(now, new), _size_of(new.events)
-        )
-        return answer
+        work = partial(appending.create_session, new=new)
+        return await self._writers.submit(new.session, work, _size(new.events))
 
     async def configure(
         self,
@@ -278,12 +270,11 @@ class NatsEngine(Engine, Portable):
         return self._index.due(now, limit)
 
     async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
-        deleted: bool = await self._writers.submit(session, partial(appending.delete_session, epoch=epoch, draft=draft))
-        return deleted
+        return await self._writers.submit(session, partial(appending.delete_session, epoch=epoch, draft=draft))
 
     async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
-        done: bool = await self._writers.submit(session, lambda now: appending.forget_publisher(now, publisher, epoch))
-        return done
+        work = partial(appending.forget_publisher, publisher=publisher, epoch=epoch)
+        return await self._writers.submit(session, work)
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         last, now = await self._pages.summary(session, epoch)
@@ -297,10 +288,8 @@ class NatsEngine(Engine, Portable):
             keep = seq + 1 if message.summary.next_offset <= end else seq
             if message.summary.next_offset >= end:
                 break
-        kept: int = await self._writers.submit(
-            session,
-            partial(appending.trim, epoch=epoch, begin=now.first_offset, offset=end, size=size, keep=keep),
-        )
+        work = partial(appending.trim, epoch=epoch, begin=now.first_offset, offset=end, size=size, keep=keep)
+        kept = await self._writers.submit(session, work)
         if kept == end:
             self._eraser.remove(session, keep)
         return kept
@@ -337,9 +326,7 @@ class NatsEngine(Engine, Portable):
         return max(offset, now.first_offset)
 
     async def published(self, session: str, offset: int, *, epoch: str) -> Published | None:
-        work = partial(appending.published, offset=offset, epoch=epoch)
-        found: Published | None = await self._writers.submit(session, work)
-        return found
+        return await self._writers.submit(session, partial(appending.published, offset=offset, epoch=epoch))
 
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         return await self._records.get(keys)
@@ -359,11 +346,10 @@ class NatsEngine(Engine, Portable):
 
     async def publishers(self, session: str, *, epoch: str, after: str = "", limit: int = 100) -> list[StoredPublisher]:
         work = partial(portable.publishers, epoch=epoch, after=after, limit=limit)
-        found: list[StoredPublisher] = await self._writers.submit(session, work)
-        return found
+        return await self._writers.submit(session, work)
 
     async def order(self, session: str, *, epoch: str) -> str:
-        return str(await self._writers.submit(session, partial(portable.order, epoch=epoch)))
+        return await self._writers.submit(session, partial(portable.order, epoch=epoch))
 
     async def add_publishers(self, session: str, publishers: Sequence[StoredPublisher], *, epoch: str) -> None:
         await self._writers.submit(session, partial(portable.add_publishers, added=publishers, epoch=epoch))
@@ -384,9 +370,5 @@ class NatsEngine(Engine, Portable):
         return len(names)
 
 
-def _size(appends: Sequence[Append]) -> int:
-    return sum(_size_of(append.events) for append in appends)
-
-
-def _size_of(events: Sequence[NewEvent]) -> int:
+def _size(events: Sequence[NewEvent]) -> int:
     return sum(len(event.body) + _PER_EVENT + len(event.topic) for event in events)

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from wakeline.errors import BatchTooLargeError, StorageFailedError, UnavailableError, WakelineError
 from wakeline.gateway.log.counts import Counts
@@ -27,6 +27,8 @@ _MOST_HELD: Final = 20_000
 _GROUP_BYTES: Final = 512 * 1024
 _MARGIN_BYTES: Final = 64 * 1024
 _HEADER_BYTES: Final = 1024
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -76,9 +78,9 @@ class Writers:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
-    def submit(self, name: str, work: Callable[[Composition], Any], size: int = 0) -> asyncio.Future[Any]:
+    def submit(self, name: str, work: Callable[[Composition], T], size: int = 0) -> asyncio.Future[T]:
         """Run work on a session; the future is done when its message is durable."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_exception(StorageFailedError("expected an open store, it is closed"))
             return future
