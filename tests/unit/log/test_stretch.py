@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wakeline.gateway.log import Published
-from wakeline.gateway.log.stretch import Stretch, published_at
+from wakeline.gateway.log.stretch import HeldPublisher, Stretch, published_at
 
 
 class Counted(list[Any]):
@@ -21,17 +21,15 @@ class Counted(list[Any]):
         raise AssertionError("a search must not visit every element")
 
 
-class One:
+class One(HeldPublisher):
     """A publisher with a thousand appends in its attempt, after a thousand in earlier ones."""
 
-    attempt = 7
-
     def __init__(self, first: int) -> None:
+        super().__init__(7, None)
         kept = Counted((at, at + 1, False) for at in range(first, first + 2_000, 2))
         stretches = Counted(Stretch(n, n + 1, first + 2_000 + 2 * n, first + 2_001 + 2 * n) for n in range(1_000))
         self.counted = (kept, stretches)
-        self.kept: list[tuple[int, int, bool]] = kept
-        self.stretches: list[Stretch] = stretches
+        self.kept, self.stretches = kept, stretches
 
 
 def test_a_search_reads_a_few_elements_of_the_publisher_and_the_ends_of_the_others() -> None:

@@ -10,7 +10,7 @@ import msgspec
 from wakeline.gateway.log.values import SessionState
 
 
-class StoredPublisher(msgspec.Struct, frozen=True):
+class StoredPublisher(msgspec.Struct, frozen=True, array_like=True):
     """A publisher of a session, as a store has it.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A stretch of a publisher, by which engines find a retry's offsets and publications."""
+"""The stretches of a publisher, by which engines find a retry's offsets and publications."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Final, Protocol
+from typing import Final
 
-from wakeline.gateway.log.values import Published
+from wakeline.gateway.log.owners import Owner
+from wakeline.gateway.log.portable import StoredPublisher
+from wakeline.gateway.log.values import Position, Published
 
 
 @dataclass(slots=True)
@@ -25,30 +27,83 @@ class Stretch:
     next_offset: int
     rough: bool = False
 
-    def extends_to(self, sequence: int, offset: int) -> bool:
-        """Return whether events from this sequence and offset on belong to the same row."""
-        one_to_one = self.next_sequence - self.first_sequence == self.next_offset - self.first_offset
-        return one_to_one and self.next_sequence == sequence and self.next_offset == offset
+    @property
+    def _one_to_one(self) -> bool:
+        return self.next_sequence - self.first_sequence == self.next_offset - self.first_offset
+
+    def extend(self, other: Stretch) -> bool:
+        """Add a later stretch to this one; return False if it needs its own row."""
+        follows = (self.next_sequence, self.next_offset) == (other.first_sequence, other.first_offset)
+        if follows and self._one_to_one and other._one_to_one:
+            self.next_sequence, self.next_offset = other.next_sequence, other.next_offset
+            return True
+        return False
+
+    def offset_of(self, sequence: int) -> int:
+        """Return the offset of one of its events."""
+        # All sequences that one event stands for have its offset.
+        return min(self.first_offset + sequence - self.first_sequence, self.next_offset - 1)
 
 
-class Publishes(Protocol):
+class HeldPublisher:
     """A publisher as an engine holds it in memory.
 
     Attributes:
+        attempt: Its present attempt.
+        owner: Its owner; None if it has none.
         stretches: The stretches of its present attempt, in order.
         kept: The offsets of the valid events of earlier attempts, in order: first, next, and whether they are rough.
     """
 
-    stretches: list[Stretch]
-    kept: list[tuple[int, int, bool]]
+    __slots__ = ("attempt", "kept", "owner", "stretches")
+
+    def __init__(self, attempt: int, owner: Owner | None) -> None:
+        self.attempt = attempt
+        self.owner = owner
+        self.stretches: list[Stretch] = []
+        self.kept: list[tuple[int, int, bool]] = []
+
+    @classmethod
+    def of(cls, stored: StoredPublisher) -> HeldPublisher:
+        """Return a publisher as it was stored."""
+        publisher = cls(stored.attempt, Owner.parse(stored.owner))
+        publisher.stretches = [Stretch(*stretch) for stretch in stored.stretches]
+        publisher.kept = list(stored.kept)
+        return publisher
+
+    def stored(self, name: str) -> StoredPublisher:
+        """Return this publisher in the form in which it is stored."""
+        stretches = [
+            (one.first_sequence, one.next_sequence, one.first_offset, one.next_offset, one.rough)
+            for one in self.stretches
+        ]
+        owner = None if self.owner is None else self.owner.text()
+        return StoredPublisher(name, self.attempt, owner, tuple(stretches), tuple(self.kept))
 
     @property
-    def attempt(self) -> int:
-        """Its present attempt."""
-        ...
+    def position(self) -> Position:
+        """The position, as the decision of an append needs it."""
+        return Position(self.attempt, self.stretches[-1].next_sequence if self.stretches else 0, self.owner)
+
+    def ranges(self) -> list[tuple[int, int, bool]]:
+        """Return the ranges of offsets of events that are not superseded, and which are rough."""
+        return [*self.kept, *((one.first_offset, one.next_offset, one.rough) for one in self.stretches)]
+
+    def offsets(self) -> list[tuple[int, int]]:
+        """Return the ranges of offsets of the events that are not superseded, without rough ones."""
+        return [(first, after) for first, after, rough in self.ranges() if not rough]
+
+    def offset_of(self, sequence: int) -> int:
+        """Return the offset of an event of the present attempt."""
+        return self.stretches[bisect_right(self.stretches, sequence, key=_first_sequence) - 1].offset_of(sequence)
+
+    def add(self, stretch: Stretch) -> None:
+        """Add sequences at offsets."""
+        if not (self.stretches and self.stretches[-1].extend(stretch)):
+            self.stretches.append(stretch)
 
 
-def published_at(offset: int, publishers: Mapping[str, Publishes]) -> Published | None:
+def published_at(offset: int, publishers: Mapping[str, HeldPublisher]) -> Published | None:
     """Return the publication of a kept event; None if no publisher has it.
 
     It runs on the event loop, for up to 10,000 publishers: most are skipped by the ends of their lists, which are not copied.
@@ -69,4 +124,5 @@ def published_at(offset: int, publishers: Mapping[str, Publishes]) -> Published 
 
 
 _first_offset: Final = attrgetter("first_offset")
+_first_sequence: Final = attrgetter("first_sequence")
 _first: Final = itemgetter(0)

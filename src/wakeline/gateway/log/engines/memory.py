@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Sequence
 from datetime import datetime
 from heapq import nsmallest
-from operator import attrgetter
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
 from wakeline.errors import RecordConflictError, SessionClosedError, SessionImportingError, SessionNotFoundError
@@ -19,7 +17,7 @@ from wakeline.gateway.log.names import check_epoch, in_ranges, name_ranges, new_
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import begins, check_life, plan_append, superseded
 from wakeline.gateway.log.ports import Engine
-from wakeline.gateway.log.stretch import Stretch, published_at
+from wakeline.gateway.log.stretch import HeldPublisher, Stretch, published_at
 from wakeline.gateway.log.values import (
     PAGE_BYTES,
     Append,
@@ -36,32 +34,6 @@ from wakeline.gateway.log.values import (
 )
 
 
-class _Publisher:
-    """A publisher's position, and the offsets of each stretch of its sequence numbers."""
-
-    def __init__(self, attempt: int, owner: Owner | None) -> None:
-        self.position = Position(attempt, 0, owner)
-        self.stretches: list[Stretch] = []  # one for each append
-        self.kept: list[tuple[int, int, bool]] = []  # earlier attempts' events that are not superseded; none are rough
-
-    def add(self, publication: Publication, there: int, first_offset: int, next_offset: int) -> None:
-        first = publication.sequence + (0 if publication.covers else there)
-        after = publication.sequence + (publication.covers or there + next_offset - first_offset)
-        self.stretches.append(Stretch(first, after, first_offset, next_offset))
-        self.position = Position(publication.attempt, after, self.position.owner)
-
-    def offset_of(self, sequence: int) -> int:
-        found = self.stretches[bisect_right(self.stretches, sequence, key=attrgetter("first_sequence")) - 1]
-        return min(found.first_offset + sequence - found.first_sequence, found.next_offset - 1)
-
-    def ranges(self) -> list[tuple[int, int, bool]]:
-        return [*self.kept, *((one.first_offset, one.next_offset, False) for one in self.stretches)]
-
-    @property
-    def attempt(self) -> int:
-        return self.position.attempt
-
-
 class _Session:
     def __init__(self, new: NewSession) -> None:
         self.epoch = new_epoch()
@@ -75,7 +47,7 @@ class _Session:
         self.size = 0
         self.events: list[Event] = []
         self.latest: list[int] = []  # for each event, the latest time up to it: it never decreases, unlike the times
-        self.publishers: dict[str, _Publisher] = {}
+        self.publishers: dict[str, HeldPublisher] = {}
         self.owned: Counter[str] = Counter()
 
     def begin(self, publication: Publication) -> list[Event]:
@@ -85,19 +57,19 @@ class _Session:
             The `$attempt.superseded` events that were added; none if nothing is superseded.
         """
         earlier = self.publishers.get(publication.publisher)
-        owner = publication.owner or (earlier.position.owner if earlier else None)
-        move(self.owned, earlier.position.owner if earlier else None, owner)
-        publisher = self.publishers[publication.publisher] = _Publisher(publication.attempt, owner)
+        owner = publication.owner or (earlier.owner if earlier else None)
+        move(self.owned, earlier.owner if earlier else None, owner)
+        publisher = self.publishers[publication.publisher] = HeldPublisher(publication.attempt, owner)
         if earlier and not publication.supersedes:
             publisher.kept = earlier.ranges()
         elif earlier:
-            return self.add(superseded(publication, [(first, after) for first, after, _ in earlier.ranges()]))
+            return self.add(superseded(publication, earlier.offsets()))
         return []
 
-    def used_by(self, publisher: _Publisher, owner: Owner | None) -> None:
-        if owner is not None and owner != publisher.position.owner:
-            move(self.owned, publisher.position.owner, owner)
-            publisher.position = msgspec.structs.replace(publisher.position, owner=owner)
+    def used_by(self, publisher: HeldPublisher, owner: Owner | None) -> None:
+        if owner is not None and owner != publisher.owner:
+            move(self.owned, publisher.owner, owner)
+            publisher.owner = owner
 
     @property
     def next_offset(self) -> int:
@@ -161,7 +133,9 @@ class MemoryEngine(Engine):
             self._sessions[append.session] = session
         if plan.advances and publication is not None:
             publisher = session.publishers[publication.publisher]
-            publisher.add(publication, there, first_new, session.next_offset)
+            first = publication.sequence + there
+            after = first + (publication.covers or len(events))
+            publisher.add(Stretch(first, after, first_new, session.next_offset))
             session.used_by(publisher, publication.owner)
         if not session.draft:
             self.feed.announce(append.session, session.epoch, withdrawn + events, ["closed"] if plan.closes else [])
@@ -312,7 +286,7 @@ class MemoryEngine(Engine):
     async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
         held = self._session(session, epoch)
         if (forgotten := held.publishers.pop(publisher, None)) is not None:
-            move(held.owned, forgotten.position.owner, None)
+            move(held.owned, forgotten.owner, None)
         return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:

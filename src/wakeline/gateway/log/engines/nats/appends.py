@@ -10,10 +10,9 @@ from wakeline.errors import SessionClosedError, WakelineError
 from wakeline.events import NewEvent
 from wakeline.gateway.log import owners
 from wakeline.gateway.log.engines.nats.composition import Composition
-from wakeline.gateway.log.engines.nats.held import Publisher
 from wakeline.gateway.log.engines.nats.messages import Effect
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
-from wakeline.gateway.log.stretch import published_at
+from wakeline.gateway.log.stretch import HeldPublisher, published_at
 from wakeline.gateway.log.values import (
     Append,
     Appended,
@@ -63,7 +62,7 @@ def append_each(now: Composition, appends: Sequence[Append]) -> list[Outcome]:
     return outcomes
 
 
-def _publisher(now: Composition, publication: Publication | None) -> Publisher | None:
+def _publisher(now: Composition, publication: Publication | None) -> HeldPublisher | None:
     if publication is None or not now.alive:
         return None
     return now.held.publishers.get(publication.publisher)

@@ -7,11 +7,8 @@ from heapq import nsmallest
 
 from wakeline.errors import SessionNotFoundError
 from wakeline.gateway.log.engines.nats.composition import Composition
-from wakeline.gateway.log.engines.nats.held import Publisher
 from wakeline.gateway.log.names import new_epoch
-from wakeline.gateway.log.owners import Owner, move
 from wakeline.gateway.log.portable import StoredPublisher
-from wakeline.gateway.log.stretch import Stretch
 from wakeline.gateway.log.values import SessionState
 
 
@@ -20,20 +17,7 @@ def publishers(now: Composition, epoch: str, after: str, limit: int) -> list[Sto
     if not now.alive or now.summary.epoch != epoch:
         return []
     names = nsmallest(limit, (name for name in now.held.publishers if name > after))
-    return [_stored(name, now.held.publishers[name]) for name in names]
-
-
-def _stored(name: str, publisher: Publisher) -> StoredPublisher:
-    return StoredPublisher(
-        name,
-        publisher.attempt,
-        publisher.owner.text() if publisher.owner is not None else None,
-        tuple(
-            (one.first_sequence, one.next_sequence, one.first_offset, one.next_offset, one.rough)
-            for one in publisher.stretches
-        ),
-        tuple(publisher.kept),
-    )
+    return [now.held.publishers[name].stored(name) for name in names]
 
 
 def order(now: Composition, epoch: str) -> str:
@@ -45,10 +29,7 @@ def add_publishers(now: Composition, added: Sequence[StoredPublisher], epoch: st
     """Add publishers to a draft; see `Portable.add_publishers`."""
     _check_draft(now, epoch)
     for one in added:
-        publisher = now.held.publishers[one.name] = Publisher(one.attempt, Owner.parse(one.owner))
-        publisher.stretches = [Stretch(*stretch) for stretch in one.stretches]
-        publisher.kept = list(one.kept)
-        move(now.held.owned, None, publisher.owner)
+        now.held.put(one)
     now.touched = True
     now.need_snapshot()
 

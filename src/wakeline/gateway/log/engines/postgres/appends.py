@@ -119,13 +119,11 @@ async def _advance(
 ) -> Publisher:
     first = publication.sequence + plan.there
     after = first + (publication.covers or session.next_offset - first_new)
+    stretch = Stretch(first, after, first_new, session.next_offset)
     if publisher is None or plan.begins:
-        stretch = Stretch(first, after, first_new, session.next_offset)
         publisher = await _begin(transaction, session, publisher, publication, stretch)
-    elif publication.covers is None and publisher.last.extends_to(first, first_new):
-        publisher.last.next_sequence, publisher.last.next_offset = after, session.next_offset
-    else:
-        publisher.last = Stretch(first, after, first_new, session.next_offset)
+    elif not publisher.last.extend(stretch):
+        publisher.last = stretch
     transaction.put_stretch(session, publisher)
     _used_by(transaction, session, publisher, publication.owner)
     return publisher
@@ -172,4 +170,4 @@ async def _offset_of(transaction: Transaction, publisher: Publisher, sequence: i
         row = await transaction.connection.fetchrow(sql.PLACE, publisher.id, sequence)
         assert row is not None
         stretch = Stretch(*row)
-    return min(stretch.first_offset + sequence - stretch.first_sequence, stretch.next_offset - 1)
+    return stretch.offset_of(sequence)

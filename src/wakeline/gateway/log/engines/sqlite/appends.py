@@ -300,13 +300,11 @@ class Appends:
     ) -> _Publisher:
         first = publication.sequence + plan.there
         after = first + (publication.covers or session.next_offset - first_new)
+        stretch = Stretch(first, after, first_new, session.next_offset)
         if publisher is None or plan.begins:
-            stretch = Stretch(first, after, first_new, session.next_offset)
             publisher = self._begin_attempt(session, publisher, publication, stretch)
-        elif publication.covers is None and publisher.last.extends_to(first, first_new):
-            publisher.last.next_sequence, publisher.last.next_offset = after, session.next_offset
-        else:
-            publisher.last = Stretch(first, after, first_new, session.next_offset)
+        elif not publisher.last.extend(stretch):
+            publisher.last = stretch
         self._stretches[publisher.id, publisher.last.first_sequence] = publisher.last
         self._used_by(session, publisher, publication.owner)
         return publisher
@@ -373,4 +371,4 @@ class Appends:
                 (publisher.id, sequence),
             ).fetchone()
             stretch = Stretch(*row)
-        return min(stretch.first_offset + sequence - stretch.first_sequence, stretch.next_offset - 1)
+        return stretch.offset_of(sequence)
