@@ -3,29 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import nlargest
-from itertools import islice
+from collections.abc import Sequence
 
 from wakeline.gateway.log.values import Published, SessionState
-
-
-def age_of(state: SessionState) -> tuple[str, str]:
-    """Return what sessions are ordered by: when they were created, then their names."""
-    return state.created, state.session
-
-
-def newest_of(
-    states: Iterable[SessionState], before: tuple[str, str] | None, limit: int, contains: str
-) -> list[SessionState]:
-    """Return the newest of some sessions in any order; see `Index.newest`."""
-    found = (state for state in states if contains in state.session and (before is None or age_of(state) < before))
-    return nlargest(limit, found, key=age_of)
-
-
-def first_of(states: Iterator[SessionState], limit: int, contains: str) -> list[SessionState]:
-    """Return the first of some sessions that are ordered already."""
-    return list(islice((state for state in states if contains in state.session), limit))
 
 
 class Index(ABC):

@@ -12,7 +12,6 @@ from msgspec import UNSET, UnsetType
 
 from wakeline.errors import RecordConflictError, SessionClosedError, SessionImportingError, SessionNotFoundError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
-from wakeline.gateway.log.index import newest_of
 from wakeline.gateway.log.names import check_epoch, in_ranges, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import begins, check_life, plan_append, superseded
@@ -235,7 +234,9 @@ class MemoryEngine(Engine):
         within: Sequence[str] = ("*",),
         contains: str = "",
     ) -> list[SessionState]:
-        return newest_of(await self.sessions(limit=len(self._sessions), within=within), before, limit, contains)
+        states = await self.sessions(limit=len(self._sessions), within=within)
+        aged = (((state.created, state.session), state) for state in states if contains in state.session)
+        return [state for age, state in sorted(aged, reverse=True) if before is None or age < before][:limit]
 
     async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
         session, held = new.session, self._visible(new.session)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
@@ -129,14 +128,6 @@ class Held:
         self.begin()
         for stored in _decode(zlib.decompress(snapshot)):
             self.put(stored)
-
-
-def folded(messages: Iterable[tuple[int, Message]]) -> Held:
-    """Return the state after messages, the first of which has a snapshot."""
-    held = Held()
-    for seq, message in messages:
-        held.go_on(seq, message)
-    return held
 
 
 def _forget(publisher: HeldPublisher, first_offset: int) -> None:

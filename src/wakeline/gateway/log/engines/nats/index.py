@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TypeVar
 
 from wakeline.gateway.log.engines.nats.messages import Summary
-from wakeline.gateway.log.index import first_of
 from wakeline.gateway.log.names import in_ranges, name_ranges
 from wakeline.gateway.log.values import SessionState
+
+T = TypeVar("T", str, float)
 
 
 class Index:
@@ -49,29 +52,14 @@ class Index:
             insort(self._names, name)
         elif was and not lives:
             del self._names[bisect_left(self._names, name)]
-        self._move_age(name, before.created if before is not None and was else None, now.created if lives else None)
-        self._move_deadline(name, before.deadline if before is not None and was else None, now.deadline)
+        earlier = before if was else None
+        _move(self._ages, name, earlier.created if earlier else None, now.created if lives else None)
+        _move(self._deadlines, name, earlier.deadline if earlier else None, now.deadline)
         if lives:
             self.ended.pop(name, None)
         else:
             self.ended[name] = (seq, time.monotonic())
-        return before if was else None
-
-    def _move_age(self, name: str, before: str | None, now: str | None) -> None:
-        if before == now:
-            return
-        if before is not None:
-            del self._ages[bisect_left(self._ages, (before, name))]
-        if now is not None:
-            insort(self._ages, (now, name))
-
-    def _move_deadline(self, name: str, before: float | None, now: float | None) -> None:
-        if before == now:
-            return
-        if before is not None:
-            del self._deadlines[bisect_left(self._deadlines, (before, name))]
-        if now is not None:
-            insort(self._deadlines, (now, name))
+        return earlier
 
     def unknown_to(self, known: Callable[[str, int], bool]) -> list[str]:
         """Return the names whose last message `known` denies."""
@@ -84,8 +72,8 @@ class Index:
         if not known.alive:
             return None
         del self._names[bisect_left(self._names, name)]
-        self._move_age(name, known.created, None)
-        self._move_deadline(name, known.deadline, None)
+        _move(self._ages, name, known.created, None)
+        _move(self._deadlines, name, known.deadline, None)
         return known
 
     def forget(self, name: str, seq: int) -> None:
@@ -116,10 +104,21 @@ class Index:
         """Return sessions by age; see `Index.newest` of the ports."""
         ranges = name_ranges(within)
         at = len(self._ages) if before is None else bisect_left(self._ages, before)
-        older = (self._known[name][1] for _, name in reversed(self._ages[:at]) if in_ranges(name, ranges))
-        return first_of((each.state() for each in older if not each.draft), limit, contains)
+        names = (name for _, name in reversed(self._ages[:at]) if contains in name and in_ranges(name, ranges))
+        older = (self._known[name][1] for name in names)
+        return list(islice((each.state() for each in older if not each.draft), limit))
 
     def due(self, now: float, limit: int) -> list[tuple[str, str]]:
         """Return the sessions and drafts whose deadlines have passed; see `Catalog.due`."""
         end = bisect_right(self._deadlines, now, key=lambda one: one[0])
         return [(name, self._known[name][1].epoch) for _, name in self._deadlines[: min(end, limit)]]
+
+
+def _move(ordered: list[tuple[T, str]], name: str, before: T | None, now: T | None) -> None:
+    """Move a session from its place in an order to another one; None is no place."""
+    if before == now:
+        return
+    if before is not None:
+        del ordered[bisect_left(ordered, (before, name))]
+    if now is not None:
+        insort(ordered, (now, name))
