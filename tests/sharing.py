@@ -254,10 +254,7 @@ class SharedEngine(Engine):
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         return await self._call(lambda memory: memory.get_records(keys), writes=False)
 
-    async def records(self, prefix: str) -> list[Record]:
-        return await self._call(lambda memory: memory.records(prefix), writes=False)
-
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
         return await self._call(lambda memory: memory.records_after(key, prefix=prefix, limit=limit), writes=False)
 
     async def count_records(self, prefix: str) -> tuple[int, int]:

@@ -175,7 +175,6 @@ class RemoteEngine(Engine):
     forget_publisher: Any = _remote("forget_publisher")
     trim: Any = _remote("trim")
     get_records: Any = _remote("get_records")
-    records: Any = _remote("records")
     records_after: Any = _remote("records_after")
     count_records: Any = _remote("count_records")
     change_record: Any = _remote("change_record")

@@ -234,7 +234,9 @@ async def test_records_are_found_by_a_range_of_the_index(tmp_path: Path) -> None
     async with opened(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "wakeline.db")) as connection:
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {queries.RECORDS}", ("a/", after_prefix("a/"))).fetchall()
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {queries.RECORDS_AFTER}", ("a/", "", after_prefix("a/"), -1)
+        ).fetchall()
     assert [row[3] for row in plan] == [
         "SEARCH records USING INDEX sqlite_autoindex_records_1 (key>? AND key<?)",
     ]

@@ -90,13 +90,8 @@ class Counting(MemoryEngine):
 
     bytes_read = 0
 
-    async def records(self, prefix: str) -> list[Record]:
-        return self._counted(await super().records(prefix))
-
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
-        return self._counted(await super().records_after(key, prefix=prefix, limit=limit))
-
-    def _counted(self, records: list[Record]) -> list[Record]:
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
+        records = await super().records_after(key, prefix=prefix, limit=limit)
         self.bytes_read += sum(len(record.value) for record in records)
         return records
 

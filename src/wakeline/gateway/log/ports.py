@@ -229,12 +229,14 @@ class Records(ABC):
         """Return the existing records under these keys, by key, as of one moment."""
 
     @abstractmethod
-    async def records(self, prefix: str) -> list[Record]:
-        """Return all records whose keys begin with `prefix`, in the order of keys."""
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
+        """Return the first records of a prefix whose keys sort after `key`, in the order of keys.
 
-    @abstractmethod
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
-        """Return the first records of a prefix whose keys sort after `key`, in the order of keys."""
+        Args:
+            key: The key to start after.
+            prefix: The beginning of their keys.
+            limit: The most records; None for all.
+        """
 
     @abstractmethod
     async def count_records(self, prefix: str) -> tuple[int, int]:
@@ -257,6 +259,10 @@ class Records(ABC):
             RecordConflictError: The record has another revision.
             RecordTooLargeError: The value is over the limit.
         """
+
+    async def records(self, prefix: str) -> list[Record]:
+        """Return all records whose keys begin with `prefix`, in the order of keys."""
+        return await self.records_after("", prefix=prefix, limit=None)
 
     async def get_record(self, key: str) -> Record | None:
         """Return the record under `key`; None if there is none."""

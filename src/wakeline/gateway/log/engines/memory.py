@@ -331,11 +331,9 @@ class MemoryEngine(Engine):
         self._records[key] = Record(key, value, self._revision)
         return self._revision
 
-    async def records(self, prefix: str) -> list[Record]:
-        return [record for key, record in sorted(self._records.items()) if key.startswith(prefix)]
-
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
-        keys = nsmallest(limit, (each for each in self._records if each > key and each.startswith(prefix)))
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
+        most = len(self._records) if limit is None else limit
+        keys = nsmallest(most, (each for each in self._records if each > key and each.startswith(prefix)))
         return [self._records[each] for each in keys]
 
     async def count_records(self, prefix: str) -> tuple[int, int]:

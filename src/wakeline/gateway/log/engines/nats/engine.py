@@ -331,10 +331,7 @@ class NatsEngine(Engine, Portable):
     async def get_records(self, keys: Sequence[str]) -> dict[str, Record]:
         return await self._records.get(keys)
 
-    async def records(self, prefix: str) -> list[Record]:
-        return await self._records.listed(prefix)
-
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
         return await self._records.listed(prefix, key, limit)
 
     async def count_records(self, prefix: str) -> tuple[int, int]:

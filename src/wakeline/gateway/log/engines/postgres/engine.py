@@ -284,10 +284,7 @@ class PostgresEngine(Engine, Portable):
         rows = await self._readers.fetch(queries.GET_RECORDS, list(set(keys)))
         return {row[0]: Record(*row) for row in rows}
 
-    async def records(self, prefix: str) -> list[Record]:
-        return await queries.records(self._readers, prefix)
-
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
         return await queries.records_after(self._readers, key, prefix, limit)
 
     async def count_records(self, prefix: str) -> tuple[int, int]:

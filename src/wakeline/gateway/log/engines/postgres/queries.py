@@ -75,17 +75,17 @@ _HALVE: Final = """
 OFFSET_WITHIN: Final = _HALVE.format(column="bytes_before", least="(SELECT bytes_end FROM found) - $3::bigint")
 OFFSET_AT: Final = _HALVE.format(column="latest", least="$3::bigint")
 
-RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE key >= $1 AND key < $2 ORDER BY key"
-RECORDS_AFTER: Final = (
-    "SELECT key, value, revision FROM wakeline.records"
-    " WHERE key >= $1 AND key > $2 AND ($3::text IS NULL OR key < $3) ORDER BY key LIMIT $4"
+# The server finds the end of a range in the index only if it is a condition of its own.
+_RECORDS: Final = (
+    "SELECT key, value, revision FROM wakeline.records WHERE key >= $1 AND key > $2{} ORDER BY key LIMIT $3"
 )
+RECORDS_AFTER: Final = _RECORDS.format("")
+RECORDS_BETWEEN: Final = _RECORDS.format(" AND key < $4")
 # The length of a value that is stored apart is in its pointer, so the value is not read.
 COUNT_RECORDS: Final = (
     "SELECT count(*), coalesce(sum(octet_length(value)), 0)::bigint FROM wakeline.records"
     " WHERE key >= $1 AND ($2::text IS NULL OR key < $2)"
 )
-ALL_RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE key >= $1 ORDER BY key"
 GET_RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE key = ANY($1::text[])"
 DUE: Final = "SELECT name, epoch FROM wakeline.sessions WHERE deadline <= $1 ORDER BY deadline LIMIT $2"
 
@@ -209,16 +209,10 @@ async def halve(readers: Readers, query: str, session: str, least: int, epoch: s
     return int(row[1])
 
 
-async def records(readers: Readers, prefix: str) -> list[Record]:
-    """Return the records of `Records.records` from one index range."""
-    end = after_prefix(prefix)
-    rows = await (readers.fetch(ALL_RECORDS, prefix) if end is None else readers.fetch(RECORDS, prefix, end))
-    return [Record(*row) for row in rows]
-
-
-async def records_after(readers: Readers, key: str, prefix: str, limit: int) -> list[Record]:
+async def records_after(readers: Readers, key: str, prefix: str, limit: int | None) -> list[Record]:
     """Return the records of `Records.records_after` from one index range."""
-    rows = await readers.fetch(RECORDS_AFTER, max(prefix, key), key, after_prefix(prefix), limit)
+    given, end = (max(prefix, key), key, limit), after_prefix(prefix)  # a limit of NULL is none
+    rows = await (readers.fetch(RECORDS_AFTER, *given) if end is None else readers.fetch(RECORDS_BETWEEN, *given, end))
     return [Record(*row) for row in rows]
 
 

@@ -307,10 +307,7 @@ class SqliteEngine(Engine, Restorable, Portable):
             if erase:
                 self._eraser.wake()
 
-    async def records(self, prefix: str) -> list[Record]:
-        return await self._reading(lambda c: queries.records(c, prefix))
-
-    async def records_after(self, key: str, *, prefix: str = "", limit: int = 100) -> list[Record]:
+    async def records_after(self, key: str, *, prefix: str = "", limit: int | None = 100) -> list[Record]:
         return await self._reading(lambda c: queries.records_after(c, key, prefix, limit))
 
     async def count_records(self, prefix: str) -> tuple[int, int]:

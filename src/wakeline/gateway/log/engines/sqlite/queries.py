@@ -30,7 +30,6 @@ _READ: Final = (
 _LAST: Final = (
     "SELECT offset + 1, bytes_before + length(body) FROM events WHERE session = ? ORDER BY offset DESC LIMIT 1"
 )
-RECORDS: Final = "SELECT key, value, revision FROM records WHERE key >= ? AND key < ? ORDER BY key"
 # The index is searched by one lower bound only; the + keeps SQLite from taking the lesser one.
 RECORDS_AFTER: Final = (
     "SELECT key, value, revision FROM records WHERE key >= ? AND +key > ? AND key < ? ORDER BY key LIMIT ?"
@@ -197,17 +196,11 @@ def _halve(connection: sqlite3.Connection, session: str, query: str, stretch: tu
     return low
 
 
-def records(connection: sqlite3.Connection, prefix: str) -> list[Record]:
-    """Return the records of `Records.records` from one index range."""
-    end = after_prefix(prefix)
-    # Texts sort by their bytes in UTF-8, and any text sorts before any blob.
-    return [Record(*row) for row in connection.execute(RECORDS, (prefix, b"" if end is None else end))]
-
-
-def records_after(connection: sqlite3.Connection, key: str, prefix: str, limit: int) -> list[Record]:
+def records_after(connection: sqlite3.Connection, key: str, prefix: str, limit: int | None) -> list[Record]:
     """Return the records of `Records.records_after` from one index range."""
     end = after_prefix(prefix)
-    bounds = (max(prefix, key), key, b"" if end is None else end, limit)
+    # Texts sort by their bytes in UTF-8, and any text sorts before any blob. A limit of -1 is none.
+    bounds = (max(prefix, key), key, b"" if end is None else end, -1 if limit is None else limit)
     return [Record(*row) for row in connection.execute(RECORDS_AFTER, bounds).fetchall()]
 
 
