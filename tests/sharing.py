@@ -32,6 +32,7 @@ from wakeline.gateway.log import (
     SessionState,
 )
 from wakeline.gateway.log.engines.memory import MemoryEngine
+from wakeline.gateway.log.outcomes import each_appended
 
 T = TypeVar("T")
 
@@ -209,7 +210,7 @@ class SharedEngine(Engine):
         return await self._call(lambda memory: memory.append(append))
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
-        return asyncio.ensure_future(self._call(lambda memory: memory._one_by_one(appends)))
+        return asyncio.ensure_future(self._call(lambda memory: each_appended(memory.append, appends)))
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         return await self._call(lambda memory: memory.open_attempt(session, publication, epoch=epoch))

@@ -18,9 +18,10 @@ from contextlib import suppress
 
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import RecordConflictError, SessionNotFoundError, WakelineError
+from wakeline.errors import RecordConflictError, SessionNotFoundError
 from wakeline.gateway.log.feed import Feed, Listener
 from wakeline.gateway.log.index import Index
+from wakeline.gateway.log.outcomes import each_appended
 from wakeline.gateway.log.store import Store
 from wakeline.gateway.log.values import (
     Append,
@@ -68,16 +69,7 @@ class Log(ABC):
         Returns:
             The answer to each batch: its place, or the error that `append` would raise.
         """
-        return asyncio.ensure_future(self._one_by_one(appends))
-
-    async def _one_by_one(self, appends: Sequence[Append]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for append in appends:
-            try:
-                outcomes.append(await self.append(append))
-            except WakelineError as error:
-                outcomes.append(error)
-        return outcomes
+        return asyncio.ensure_future(each_appended(self.append, appends))
 
     @abstractmethod
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import SessionClosedError, WakelineError
+from wakeline.errors import SessionClosedError
 from wakeline.events import NewEvent
 from wakeline.gateway.log import owners
 from wakeline.gateway.log.engines.nats.composition import Composition
 from wakeline.gateway.log.engines.nats.messages import Effect
+from wakeline.gateway.log.outcomes import each_decided
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.stretch import HeldPublisher, published_at
 from wakeline.gateway.log.values import (
@@ -53,13 +55,7 @@ def append(now: Composition, append: Append) -> Appended:
 
 def append_each(now: Composition, appends: Sequence[Append]) -> list[Outcome]:
     """Append batches, each decided by itself; see `Log.append_each`."""
-    outcomes: list[Outcome] = []
-    for one in appends:
-        try:
-            outcomes.append(append(now, one))
-        except WakelineError as refusal:
-            outcomes.append(refusal)
-    return outcomes
+    return each_decided(partial(append, now), appends)
 
 
 def _publisher(now: Composition, publication: Publication | None) -> HeldPublisher | None:

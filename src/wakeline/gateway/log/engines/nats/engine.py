@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from msgspec import UNSET, UnsetType
 
-from wakeline.background import begin, cancel_all
+from wakeline.background import cancel_all
 from wakeline.errors import StorageFailedError
 from wakeline.events import NewEvent
 from wakeline.gateway.log.engines.nats import appends as appending
@@ -30,7 +30,7 @@ from wakeline.gateway.log.engines.nats.streams import Stream, Streams
 from wakeline.gateway.log.engines.nats.tail import Tail
 from wakeline.gateway.log.engines.nats.target import Target
 from wakeline.gateway.log.engines.nats.writer import Writers
-from wakeline.gateway.log.joined import joined
+from wakeline.gateway.log.outcomes import in_parts
 from wakeline.gateway.log.portable import Portable, StoredPublisher
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry
@@ -189,17 +189,11 @@ class NatsEngine(Engine, Portable):
         return await self._writers.submit(append.session, work, _size(append.events))
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
-        by_session: dict[str, list[int]] = {}
-        for place, append in enumerate(appends):
-            by_session.setdefault(append.session, []).append(place)
-        parts: dict[tuple[int, ...], asyncio.Future[list[Outcome]]] = {}
-        for name, places in by_session.items():
-            some = [appends[place] for place in places]
-            size = sum(_size(append.events) for append in some)
-            parts[tuple(places)] = self._writers.submit(name, partial(appending.append_each, appends=some), size)
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        return begin(joined(len(appends), parts), self._tasks)
+        return in_parts(appends, lambda session: session, self._append_some, self._tasks)
+
+    def _append_some(self, session: str, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
+        size = sum(_size(append.events) for append in appends)
+        return self._writers.submit(session, partial(appending.append_each, appends=appends), size)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         work = partial(appending.open_attempt, publication=publication, epoch=epoch)

@@ -20,6 +20,7 @@ from wakeline.gateway.log.engines.nats.held import Held
 from wakeline.gateway.log.engines.nats.link import Link
 from wakeline.gateway.log.engines.nats.messages import Message, encode
 from wakeline.gateway.log.engines.nats.streams import Streams
+from wakeline.gateway.log.outcomes import answer
 from wakeline.retry import Backoff
 
 _MOST_TRIES: Final = 50
@@ -149,7 +150,8 @@ class Writers:
             del group[len(outcomes) :]
             if await self._store(name, now):
                 self._keep(name, held)
-                _answer(group, outcomes)
+                for operation, outcome in zip(group, outcomes, strict=True):
+                    answer(operation.future, outcome)
                 return
             if backoff.failures >= _MOST_TRIES:
                 raise StorageFailedError(
@@ -201,13 +203,3 @@ class Writers:
         self._held[name] = held
         if len(self._held) > _MOST_HELD:
             self._held.popitem(last=False)
-
-
-def _answer(group: list[Operation], outcomes: list[Any]) -> None:
-    for operation, outcome in zip(group, outcomes, strict=True):
-        if operation.future.done():
-            continue  # the caller was cancelled; its change stays
-        if isinstance(outcome, WakelineError):
-            operation.future.set_exception(outcome)
-        else:
-            operation.future.set_result(outcome)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
-from wakeline.errors import SessionClosedError, WakelineError
+from wakeline.errors import SessionClosedError
 from wakeline.gateway.log import owners
 from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.transaction import Held, Publisher, Transaction
+from wakeline.gateway.log.outcomes import each_appended
 from wakeline.gateway.log.owners import Owner, check_room
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.stretch import Stretch
@@ -21,13 +23,7 @@ from wakeline.gateway.log.values import Append, Appended, NewSession, Opened, Ou
 
 async def append_each(transaction: Transaction, appends: Sequence[Append]) -> list[Outcome]:
     """Append batches, each decided by itself; see `Log.append_each`."""
-    outcomes: list[Outcome] = []
-    for one in appends:
-        try:
-            outcomes.append(await append(transaction, one))
-        except WakelineError as refusal:
-            outcomes.append(refusal)
-    return outcomes
+    return await each_appended(partial(append, transaction), appends)
 
 
 async def append(transaction: Transaction, append: Append) -> Appended:

@@ -11,7 +11,6 @@ from zlib import crc32
 import structlog
 from msgspec import UNSET, UnsetType
 
-from wakeline.background import begin
 from wakeline.gateway.log.engines.postgres import appends as appending
 from wakeline.gateway.log.engines.postgres import changes, portable, queries
 from wakeline.gateway.log.engines.postgres.connections import check_connections
@@ -28,8 +27,8 @@ from wakeline.gateway.log.engines.postgres.wakeups import Wakeups
 from wakeline.gateway.log.engines.postgres.watches import Watches
 from wakeline.gateway.log.engines.postgres.writer import Operation, Writer
 from wakeline.gateway.log.feed import Listener
-from wakeline.gateway.log.joined import joined
 from wakeline.gateway.log.names import name_ranges
+from wakeline.gateway.log.outcomes import in_parts
 from wakeline.gateway.log.portable import Portable, StoredPublisher
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry
@@ -159,20 +158,11 @@ class PostgresEngine(Engine, Portable):
         return await self._submit([append.session], lambda transaction: appending.append(transaction, append), [append])
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
-        by_writer: dict[Writer, list[int]] = {}
-        for place, append in enumerate(appends):
-            by_writer.setdefault(self._writer(append.session), []).append(place)
-        parts = {
-            tuple(places): self._submit(
-                [appends[place].session for place in places],
-                partial(appending.append_each, appends=[appends[place] for place in places]),
-                [appends[place] for place in places],
-            )
-            for places in by_writer.values()
-        }
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        return begin(joined(len(appends), parts), self._tasks)
+        return in_parts(appends, self._writer, self._append_some, self._tasks)
+
+    def _append_some(self, _: Writer, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
+        names = [append.session for append in appends]
+        return self._submit(names, partial(appending.append_each, appends=appends), appends)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         return await self._submit(

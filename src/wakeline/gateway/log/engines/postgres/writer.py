@@ -26,6 +26,7 @@ from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.changes import RecordChanges
 from wakeline.gateway.log.engines.postgres.target import FAILURES, Connection, Link, Target, passes
 from wakeline.gateway.log.engines.postgres.transaction import Life, Memory, News, RepeatError, Transaction
+from wakeline.gateway.log.outcomes import answer
 from wakeline.gateway.runtime import supervised
 from wakeline.retry import Backoff
 
@@ -137,7 +138,7 @@ class Writer:
             for part in parts.values():  # the server refuses one of them: the others must not fail with it
                 await self._commit(part)
         else:
-            _answer([(operation, failure) for operation in group])
+            _fail(group, failure)
 
     async def _transact(self, group: Sequence[Operation]) -> WakelineError | None:
         """Run operations in one transaction and answer their callers, or return the failure."""
@@ -147,7 +148,7 @@ class Writer:
                 outcomes, transaction = await self._attempt(group)
             except WakelineError as error:  # the outcome is unknown: repeated, an append could be there twice
                 self._memory.forget()
-                _answer([(operation, error) for operation in group])
+                _fail(group, error)
                 return None
             except (RepeatError, *FAILURES) as error:
                 self._memory.forget()
@@ -170,7 +171,8 @@ class Writer:
         self._away = False
         self._target.outage.works()
         # Acknowledge first: a publisher must not wait for the fan-out of what it published.
-        _answer(outcomes)
+        for operation, outcome in outcomes:
+            answer(operation.future, outcome)
         if transaction.added:
             self._counts.publishers(transaction.added)
         if transaction.merged:
@@ -262,11 +264,6 @@ class Writer:
             self._link.drop()
 
 
-def _answer(outcomes: Sequence[tuple[Operation, Any]]) -> None:
-    for operation, outcome in outcomes:
-        if operation.future.done():
-            continue  # the caller was cancelled; its change stays
-        if isinstance(outcome, WakelineError):
-            operation.future.set_exception(outcome)
-        else:
-            operation.future.set_result(outcome)
+def _fail(group: Sequence[Operation], failure: WakelineError) -> None:
+    for operation in group:
+        answer(operation.future, failure)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from wakeline.errors import SessionClosedError, SessionImportingError, WakelineError
+from wakeline.errors import SessionClosedError, SessionImportingError
 from wakeline.events import Event, NewEvent, milliseconds, timestamp
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.owned import Owned
@@ -22,7 +22,7 @@ from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Append, Appended, Change, NewSession, Opened, Outcome, Position, Publication
+from wakeline.gateway.log.values import Append, Appended, Change, NewSession, Opened, Position, Publication
 
 _MAX_CACHED: Final = 100_000
 
@@ -78,16 +78,6 @@ class Appends:
         self._news: dict[Life, News] = {}
         self._owned = Owned(connection)
         self.stretches = Stretches(connection)
-
-    def append_each(self, appends: Sequence[Append]) -> list[Outcome]:
-        """Decide on batches in their order; see `Log.append_each`."""
-        outcomes: list[Outcome] = []
-        for append in appends:
-            try:
-                outcomes.append(self.append(append))
-            except WakelineError as refusal:
-                outcomes.append(refusal)
-        return outcomes
 
     def append(self, append: Append) -> Appended:
         """Decide on a batch and collect its rows; see `Log.append`."""

@@ -25,6 +25,7 @@ from wakeline.gateway.log.engines.sqlite.schema import DirectoryLock, connect_re
 from wakeline.gateway.log.engines.sqlite.upkeep import DATABASE, LOCK, Upkeep, is_full
 from wakeline.gateway.log.engines.sqlite.writer import Writer
 from wakeline.gateway.log.names import name_ranges
+from wakeline.gateway.log.outcomes import each_decided
 from wakeline.gateway.log.portable import Portable, StoredPublisher
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.store import Carry, Restorable
@@ -127,7 +128,7 @@ class SqliteEngine(Engine, Restorable, Portable):
         return await self._writer.submit(lambda _, appends: appends.append(append), grows=True)
 
     def append_each(self, appends: Sequence[Append]) -> asyncio.Future[list[Outcome]]:
-        return self._writer.submit(lambda _, rows: rows.append_each(appends), grows=True)
+        return self._writer.submit(lambda _, rows: each_decided(rows.append, appends), grows=True)
 
     async def open_attempt(self, session: str, publication: Publication, *, epoch: str | None = None) -> Opened:
         return await self._writer.submit(lambda _, appends: appends.open(session, publication, epoch))

@@ -25,6 +25,7 @@ from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.upkeep import Upkeep, is_full
 from wakeline.gateway.log.feed import Commit
+from wakeline.gateway.log.outcomes import answer
 from wakeline.retry import Backoff
 
 _MAX_GROUP: Final = 5_000
@@ -355,11 +356,6 @@ class Writer:
             commits += durable
             # Acknowledge first: a publisher must not wait for the fan-out of what it published.
             for future, outcome in outcomes:
-                if future.done():
-                    continue  # the caller was cancelled; its append stays
-                if isinstance(outcome, WakelineError):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
+                answer(future, outcome)
         if commits:
             self._notify(commits)
