@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from wakeline.errors import RecordTooLargeError, WakelineError
-from wakeline.events import Event, NewEvent, check_label
+from wakeline.events import Event, NewEvent, check_label, milliseconds
 from wakeline.gateway.log.owners import Owner
 
 PAGE_BYTES: Final = 256 * 1024
@@ -16,6 +18,12 @@ PAGE_BYTES: Final = 256 * 1024
 
 MAX_RECORD_BYTES: Final = 256 * 1024
 """The greatest size of a record's value, which leaves room under the limits of brokers (NATS: 1 MiB a message)."""
+
+
+@lru_cache(maxsize=8)  # consecutive events often share their time
+def unix(time: str) -> int:
+    """Return an event's time as Unix time in milliseconds."""
+    return milliseconds(datetime.fromisoformat(time))
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Sequence
-from datetime import datetime
 from heapq import nsmallest
 
 from msgspec import UNSET, UnsetType
 
 from wakeline.errors import RecordConflictError, SessionClosedError, SessionImportingError, SessionNotFoundError
-from wakeline.events import Event, NewEvent, milliseconds, timestamp
+from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.names import check_epoch, in_ranges, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import begins, check_life, plan_append, superseded
@@ -30,6 +29,7 @@ from wakeline.gateway.log.values import (
     Record,
     SessionState,
     check_record,
+    unix,
 )
 
 
@@ -78,7 +78,7 @@ class _Session:
         events = [Event(self.next_offset + i, e.topic, e.body) for i, e in enumerate(new_events)]
         self.events += events
         for new in new_events:
-            time = milliseconds(datetime.fromisoformat(new.time))
+            time = unix(new.time)
             self.latest.append(max(time, self.latest[-1]) if self.latest else time)
         self.size += sum(len(event.body) for event in events)
         return events

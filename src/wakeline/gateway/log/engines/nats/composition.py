@@ -14,9 +14,9 @@ import msgspec
 from wakeline.errors import SessionImportingError, SessionNotFoundError
 from wakeline.events import NewEvent, timestamp
 from wakeline.gateway.log.engines.nats.held import Held
-from wakeline.gateway.log.engines.nats.messages import Effect, Message, Summary, encode_events, unix
+from wakeline.gateway.log.engines.nats.messages import Effect, Message, Summary, encode_events
 from wakeline.gateway.log.names import check_epoch, new_epoch
-from wakeline.gateway.log.values import Change
+from wakeline.gateway.log.values import Change, unix
 
 _OVERHEAD = 300  # about the size of a message without events
 

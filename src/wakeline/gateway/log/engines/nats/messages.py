@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
 
-from wakeline.events import Event, NewEvent, milliseconds
-from wakeline.gateway.log.values import Change, SessionState
+from wakeline.events import Event, NewEvent
+from wakeline.gateway.log.values import Change, SessionState, unix
 
 Stored: TypeAlias = tuple[int, bytes]
 """A message in a stream: its sequence in the stream, and its payload."""
@@ -158,12 +156,6 @@ _events: Final = msgspec.msgpack.Decoder(list[tuple[str, bytes, int]]).decode
 def encode_events(events: Sequence[NewEvent]) -> msgspec.Raw:
     """Return events as a message has them."""
     return msgspec.Raw(encode([(event.topic, event.body, unix(event.time)) for event in events]))
-
-
-@lru_cache(maxsize=8)  # consecutive events often share their time
-def unix(time: str) -> int:
-    """Return an event's time as Unix time in milliseconds."""
-    return milliseconds(datetime.fromisoformat(time))
 
 
 def token(name: str) -> str:

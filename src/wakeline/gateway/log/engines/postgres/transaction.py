@@ -10,17 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from wakeline.errors import SessionImportingError
-from wakeline.events import Event, NewEvent, milliseconds, timestamp
+from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.target import Connection
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Change, NewSession, Position
+from wakeline.gateway.log.values import Change, NewSession, Position, unix
 
 _IDS: Final = 32
 
@@ -106,7 +105,6 @@ class Memory:
     def __init__(self) -> None:
         self.publishers: dict[str, tuple[int, int, dict[str, Publisher | None]]] = {}
         self.ids: list[int] = []
-        self.time: tuple[str, int] = ("", 0)
 
     def forget(self) -> None:
         """Drop everything, after a rollback or a lost connection: the tables have the state.
@@ -244,7 +242,7 @@ class Transaction:
         for new in new_events:
             event = Event(held.next_offset, new.topic, new.body)
             events.append(event)
-            held.latest = max(held.latest, self._unix(new.time))
+            held.latest = max(held.latest, unix(new.time))
             self._events.append((held.id, event.offset, new.topic, new.body, held.bytes_end, held.latest))
             held.next_offset += 1
             held.bytes_end += len(new.body)
@@ -255,12 +253,6 @@ class Transaction:
                 news.events += events
                 news.next_offset = held.next_offset
         return len(events)
-
-    def _unix(self, time: str) -> int:
-        """Return an event's time as unix time in milliseconds; consecutive events often share it."""
-        if time != self._memory.time[0]:
-            self._memory.time = (time, milliseconds(datetime.fromisoformat(time)))
-        return self._memory.time[1]
 
     def put(self, held: Held, publisher: Publisher) -> None:
         """Write a publisher's row with the next `flush`."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final, TypeAlias
 
 from wakeline.errors import SessionClosedError, SessionImportingError
-from wakeline.events import Event, NewEvent, milliseconds, timestamp
+from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.sqlite.owned import Owned
 from wakeline.gateway.log.engines.sqlite.stretches import Stretches
@@ -22,7 +21,7 @@ from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
 from wakeline.gateway.log.plan import Plan, begins, check_life, plan_append, superseded
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Append, Appended, Change, NewSession, Opened, Position, Publication
+from wakeline.gateway.log.values import Append, Appended, Change, NewSession, Opened, Position, Publication, unix
 
 _MAX_CACHED: Final = 100_000
 
@@ -73,7 +72,6 @@ class Appends:
         self._sessions: dict[str, _Session] = {}
         self._publishers = 0
         self._rows: list[tuple[int, int, str, bytes, int, int]] = []
-        self._time = ("", 0)
         self._stretches: dict[tuple[int, int], Stretch] = {}
         self._news: dict[Life, News] = {}
         self._owned = Owned(connection)
@@ -251,19 +249,13 @@ class Appends:
         for new in new_events:
             event = Event(session.next_offset, new.topic, new.body)
             events.append(event)
-            session.latest = max(session.latest, self._unix(new.time))
+            session.latest = max(session.latest, unix(new.time))
             self._rows.append((session.id, event.offset, new.topic, new.body, session.bytes_before, session.latest))
             session.next_offset += 1
             session.bytes_before += len(new.body)
         if events and not session.draft:
             self._news.setdefault((name, session.epoch), News()).events += events
         return events
-
-    def _unix(self, time: str) -> int:
-        """Return an event's time as unix time in milliseconds; consecutive events often share it."""
-        if time != self._time[0]:
-            self._time = (time, milliseconds(datetime.fromisoformat(time)))
-        return self._time[1]
 
     def _publisher(self, session: _Session, name: str) -> _Publisher | None:
         publisher = session.publishers.get(name)

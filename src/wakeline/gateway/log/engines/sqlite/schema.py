@@ -6,15 +6,14 @@ import fcntl
 import os
 import sqlite3
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from wakeline.errors import DataInUseError, SchemaTooNewError, StorageFailedError
-from wakeline.events import milliseconds
 from wakeline.gateway.log.engines.sqlite.files import identity
+from wakeline.gateway.log.values import unix
 
 _log = structlog.get_logger(__name__)
 
@@ -225,7 +224,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 def _accepted_at(body: bytes) -> int:
     """Return the time in an event's body, as unix time in milliseconds."""
     time = body[body.rindex(_TIME) + len(_TIME) :].partition(b'"')[0]
-    return milliseconds(datetime.fromisoformat(time.decode()))
+    return unix(time.decode())
 
 
 class DirectoryLock:
