@@ -22,6 +22,7 @@ _TRIES: Final = 20
 _NO_PEERS: Final = (10005, 10074)
 _IMPOSSIBLE: Final = {"Nats-Expected-Last-Subject-Sequence": str(1 << 60)}
 _WINDOW_NANOSECONDS: Final = 30_000_000_000
+_HEARD_NANOSECONDS: Final = 5 * 10**9  # replicas confirm to their leader each second that they are there
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -42,6 +43,52 @@ class Stream(msgspec.Struct, frozen=True):
     def subject(self, name: str) -> str:
         """Return the subject of a session or a record."""
         return f"{self.subjects}.{token(name)}"
+
+
+class _Replica(msgspec.Struct):
+    current: bool = False
+    active: int = 0
+
+
+class Cluster(msgspec.Struct):
+    """The servers that have a stream."""
+
+    leader: str = ""
+    replicas: list[_Replica] = []
+
+    @property
+    def can_store(self) -> bool:
+        """Whether there is a leader that has heard from a majority a moment ago."""
+        heard = 1 + sum(replica.active < _HEARD_NANOSECONDS for replica in self.replicas)
+        return bool(self.leader) and 2 * heard > len(self.replicas) + 1
+
+
+class _Config(msgspec.Struct):
+    num_replicas: int = 1
+
+
+class _State(msgspec.Struct):
+    last_seq: int
+    messages: int = 0
+    bytes: int = 0
+
+
+class StreamInfo(msgspec.Struct):
+    """A stream as its leader describes it; without a cluster there is one server."""
+
+    state: _State
+    config: _Config = msgspec.field(default_factory=_Config)
+    cluster: Cluster | None = None
+
+    @classmethod
+    async def of(cls, link: Link, stream: Stream) -> StreamInfo:
+        """Return the description of a stream.
+
+        Raises:
+            RefusedError: JetStream does not describe it.
+            StorageFailedError: It does not answer.
+        """
+        return msgspec.json.decode(await link.api(f"STREAM.INFO.{stream.name}"), type=cls)
 
 
 class Streams:

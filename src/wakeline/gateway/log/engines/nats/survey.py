@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 
-from wakeline.gateway.log.engines.nats.link import UNAVAILABLE, Failure, Link
+from wakeline.errors import StorageFailedError
+from wakeline.gateway.log.engines.nats.link import Link, RefusedError
 from wakeline.gateway.log.engines.nats.records import RecordStore
-from wakeline.gateway.log.engines.nats.streams import Stream, Streams
+from wakeline.gateway.log.engines.nats.streams import Cluster, Stream, StreamInfo, Streams
 from wakeline.gateway.log.engines.nats.target import Target
 
 _NOT_FOUND: Final = 10059
@@ -40,31 +41,6 @@ class StreamState(msgspec.Struct, frozen=True):
     current: int = 0
     messages: int = 0
     bytes: int = 0
-
-
-class _Replica(msgspec.Struct):
-    current: bool = False
-
-
-class _Cluster(msgspec.Struct):
-    leader: str = ""
-    replicas: list[_Replica] = []
-
-
-class _Config(msgspec.Struct):
-    num_replicas: int = 1
-
-
-class _State(msgspec.Struct):
-    messages: int = 0
-    bytes: int = 0
-
-
-class _Answer(msgspec.Struct):
-    config: _Config = msgspec.field(default_factory=_Config)
-    state: _State = msgspec.field(default_factory=_State)
-    cluster: _Cluster | None = None
-    error: Failure | None = None
 
 
 async def survey_streams(address: str) -> list[StreamState]:
@@ -114,14 +90,13 @@ async def _connected(target: Target) -> AsyncIterator[Link]:
 
 async def _state(link: Link, stream: Stream) -> StreamState:
     try:
-        answer = (await link.call(f"$JS.API.STREAM.INFO.{stream.name}"))[0].data
-        info = msgspec.json.decode(answer, type=_Answer)
-    except (*UNAVAILABLE, msgspec.MsgspecError):
+        info = await StreamInfo.of(link, stream)
+    except RefusedError as error:
+        missing = error.failure.err_code == _NOT_FOUND
+        return StreamState(stream.name, "it is not there" if missing else f"it answers: {error}")
+    except (StorageFailedError, msgspec.MsgspecError):
         return StreamState(stream.name, "it does not answer")
-    if info.error is not None:
-        missing = info.error.err_code == _NOT_FOUND
-        return StreamState(stream.name, "it is not there" if missing else f"it answers: {info.error.description}")
-    cluster = info.cluster or _Cluster(leader=link.server_name)
+    cluster = info.cluster or Cluster(leader=link.server_name)
     if not cluster.leader:
         return StreamState(stream.name, "it has no leader")
     return StreamState(

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import msgspec
 import structlog
 from nats.aio.msg import Msg
 
@@ -20,7 +19,7 @@ from wakeline.background import begin, cancel_all
 from wakeline.errors import StorageFailedError, UnavailableError
 from wakeline.gateway.log.engines.nats.link import Link, RefusedError
 from wakeline.gateway.log.engines.nats.scan import last_messages
-from wakeline.gateway.log.engines.nats.streams import Stream
+from wakeline.gateway.log.engines.nats.streams import Stream, StreamInfo
 from wakeline.gateway.runtime import supervised
 from wakeline.retry import Backoff
 
@@ -28,35 +27,10 @@ _POLL_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 0.05
 _START_TRIES: Final = 20
 AWAY_SECONDS: Final = 300.0
-_HEARD_NANOSECONDS: Final = 5 * 10**9  # replicas confirm to their leader each second that they are there
 """After so long without the stream's leader, messages may have been removed that were never seen."""
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 1024 * 1024
 _log = structlog.get_logger(__name__)
-
-
-class _State(msgspec.Struct):
-    last_seq: int
-
-
-class _Replica(msgspec.Struct):
-    active: int = 0
-
-
-class _Cluster(msgspec.Struct):
-    leader: str = ""
-    replicas: list[_Replica] = []
-
-    @property
-    def can_store(self) -> bool:
-        """Whether there is a leader that has heard from a majority a moment ago."""
-        heard = 1 + sum(replica.active < _HEARD_NANOSECONDS for replica in self.replicas)
-        return bool(self.leader) and 2 * heard > len(self.replicas) + 1
-
-
-class _Info(msgspec.Struct):
-    state: _State
-    cluster: _Cluster | None = None
 
 
 class Tail:
@@ -145,14 +119,13 @@ class Tail:
             StorageFailedError: The leader does not answer.
         """
         try:
-            answer = await self._link.api(f"STREAM.INFO.{self._stream.name}")
+            info = await StreamInfo.of(self._link, self._stream)
         except RefusedError as error:
             self.answers = False
             raise self._link.failed(error) from error
         except StorageFailedError:
             self.answers = False
             raise
-        info = msgspec.json.decode(answer, type=_Info)
         self._contact, self.answers = time.monotonic(), info.cluster is None or info.cluster.can_store
         return info.state.last_seq
 
