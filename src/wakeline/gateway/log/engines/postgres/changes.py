@@ -1,14 +1,14 @@
-"""The other operations of a transaction: on the catalog, on retention, and on records."""
+"""The other operations of a transaction: on the catalog, and on retention."""
 
 from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import RecordConflictError, SessionNotFoundError
+from wakeline.errors import SessionNotFoundError
 from wakeline.gateway.log.engines.postgres import statements as sql
-from wakeline.gateway.log.engines.postgres.queries import STATE, parse_state
+from wakeline.gateway.log.engines.postgres.queries import STATE
 from wakeline.gateway.log.engines.postgres.stretches import Stretches
-from wakeline.gateway.log.engines.postgres.transaction import Held, RepeatError, Transaction
+from wakeline.gateway.log.engines.postgres.transaction import Held, Transaction
 from wakeline.gateway.log.names import check_epoch
 from wakeline.gateway.log.values import NewSession, SessionState
 
@@ -20,7 +20,7 @@ async def create_session(transaction: Transaction, new: NewSession) -> tuple[Ses
         await transaction.flush()
         row = await transaction.connection.fetchrow(f"{STATE} WHERE name = $1", name)
         assert row is not None
-        return parse_state(row), False
+        return SessionState(*row), False
     held = transaction.create(new)
     transaction.add(held, new.events)
     if not new.draft:
@@ -92,49 +92,3 @@ def _find(transaction: Transaction, name: str, epoch: str) -> Held:
         raise SessionNotFoundError(f"there is no session {name!r}")
     check_epoch(name, held.epoch, epoch)
     return held
-
-
-class RecordChanges:
-    """The changes of records in one transaction, which are written together at its end."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._before = dict(transaction.records)
-        self._now = transaction.records
-        self._revisions: list[int] = []
-        self._values: dict[str, bytes | None] = {}
-        self._connection = transaction.connection
-
-    async def change(self, key: str, value: bytes | None, revision: int) -> int:
-        """Change a record; see `Records.change_record`."""
-        now = self._now.get(key, 0)
-        if now != revision:
-            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
-        if value is None and not now:
-            raise RecordConflictError(f"expected a record under {key!r}, there is none")
-        self._values[key] = value
-        if value is None:
-            del self._now[key]
-            return 0
-        if not self._revisions:
-            self._revisions = [row[0] for row in await self._connection.fetch(sql.REVISIONS, 20)][::-1]
-        self._now[key] = self._revisions.pop()
-        return self._now[key]
-
-    async def flush(self) -> None:
-        """Write the changes.
-
-        Raises:
-            RepeatError: Another gateway has created one of the records.
-        """
-        if not self._values:
-            return
-        removed, changed, new = list[str](), list[tuple[str, bytes, int]](), list[tuple[str, bytes, int]]()
-        for key, value in sorted(self._values.items()):
-            if value is not None:
-                (changed if key in self._before else new).append((key, value, self._now[key]))
-            elif key in self._before:
-                removed.append(key)
-        columns = [list(zip(*rows, strict=True)) if rows else [()] * 3 for rows in (changed, new)]
-        inserted = await self._connection.fetchval(sql.WRITE_RECORDS, removed, *columns[0], *columns[1])
-        if inserted != len(new):
-            raise RepeatError("another gateway has created one of the records")

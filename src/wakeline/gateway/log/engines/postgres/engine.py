@@ -180,7 +180,7 @@ class PostgresEngine(Engine, Portable):
         """Run work on sessions, all of which have one writer, in its next transaction."""
         publishers = [(one.session, one.publication.publisher) for one in appends if one.publication is not None]
         size = sum(len(event.body) for one in appends for event in one.events)
-        operation = Operation(lambda transaction, _: work(transaction), names, publishers, size=size)
+        operation = Operation(work, names, publishers, size=size)
         return self._writer(names[0]).submit(operation)
 
     async def read(
@@ -297,6 +297,6 @@ class PostgresEngine(Engine, Portable):
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
         check_record(key, value)
         operation = Operation(
-            lambda _, records: records.change(key, value, revision), keys=[key], size=len(value or b"")
+            lambda transaction: transaction.records.change(key, value, revision), keys=[key], size=len(value or b"")
         )
         return int(await self._recorder.submit(operation))

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from wakeline.errors import SessionNotFoundError
+from wakeline.gateway.log.engines.postgres.queries import found_row
 from wakeline.gateway.log.engines.postgres.readers import Readers
-from wakeline.gateway.log.names import check_epoch
 from wakeline.gateway.log.values import Published
 
 _PUBLISHED: Final = """
@@ -53,8 +52,5 @@ _PUBLISHED: Final = """
 
 async def published(readers: Readers, session: str, offset: int, epoch: str) -> Published | None:
     """Return an event's publication; see `Index.published`."""
-    row = await readers.row(_PUBLISHED, session, epoch, offset)
-    if row is None:
-        raise SessionNotFoundError(f"there is no session {session!r}")
-    check_epoch(session, row[0], epoch)
+    row = found_row(await readers.fetch(_PUBLISHED, session, epoch, offset), session, epoch)
     return None if row[1] is None else Published(*row[1:])

@@ -90,16 +90,11 @@ GET_RECORDS: Final = "SELECT key, value, revision FROM wakeline.records WHERE ke
 DUE: Final = "SELECT name, epoch FROM wakeline.sessions WHERE deadline <= $1 ORDER BY deadline LIMIT $2"
 
 
-def parse_state(row: asyncpg.Record) -> SessionState:
-    """Return the state in a row of `STATE`."""
-    return SessionState(*row)
-
-
 async def state(readers: Readers, session: str, publisher: str | None) -> SessionState | None:
     """Return a session's state; see `Log.state`."""
     if publisher is None:
         row = await readers.row(f"{STATE} WHERE name = $1 AND NOT draft", session)
-        return None if row is None else parse_state(row)
+        return None if row is None else SessionState(*row)
     row = await readers.row(_STATE_WITH, session, publisher)
     if row is None:
         return None
@@ -122,7 +117,8 @@ async def sessions(
         else:
             where, given = "name < $4", [first, end]
         query = f"{STATE} WHERE NOT draft AND name > $1 AND name >= $3 AND {where} ORDER BY name LIMIT $2"
-        found += map(parse_state, await readers.fetch(query, after, limit - len(found), *given))
+        rows = await readers.fetch(query, after, limit - len(found), *given)
+        found += [SessionState(*row) for row in rows]
     return found
 
 
@@ -151,7 +147,7 @@ async def newest(
     if before is not None:
         where += f' AND (created COLLATE "C", name) < ({added(before[0])}, {added(before[1])})'
     query = f'{STATE} WHERE {where} ORDER BY created COLLATE "C" DESC, name DESC LIMIT $1'
-    return [parse_state(row) for row in await readers.fetch(query, *given)]
+    return [SessionState(*row) for row in await readers.fetch(query, *given)]
 
 
 async def read(
@@ -165,7 +161,7 @@ async def read(
 ) -> Page:
     """Return a page; see `Log.read`."""
     rows = await readers.fetch(_READ, session, offset, before, limit, PAGE_BYTES, epoch)
-    first_offset = _check(rows, session, epoch)
+    first_offset = found_row(rows, session, epoch)[1]
     began = offset = max(offset, min(first_offset, before))
     events: list[Event] = []
     for _, _, at, topic, body in rows:
@@ -184,7 +180,7 @@ async def read_back(
     """Return a page below an offset; see `Log.read_back`."""
     scanned = limit if topics is None else _SCANNED
     rows = await readers.fetch(_READ_BACK, session, before, scanned, PAGE_BYTES, epoch)
-    _check(rows, session, epoch)
+    found_row(rows, session, epoch)
     events: list[Event] = []
     began = before
     for _, _, at, topic, body in rows:
@@ -200,10 +196,7 @@ async def read_back(
 
 async def halve(readers: Readers, query: str, session: str, least: int, epoch: str) -> int:
     """Return the offset that `OFFSET_WITHIN` or `OFFSET_AT` finds."""
-    row = await readers.row(query, session, epoch, least)
-    if row is None:
-        raise SessionNotFoundError(f"there is no session {session!r}")
-    check_epoch(session, row[0], epoch)
+    row = found_row(await readers.fetch(query, session, epoch, least), session, epoch)
     if not row[2]:
         raise StorageFailedError(f"expected events of {session!r} without a gap, the database has one")
     return int(row[1])
@@ -222,13 +215,17 @@ async def count_records(readers: Readers, prefix: str) -> tuple[int, int]:
     return number, size
 
 
-def _check(rows: Sequence[asyncpg.Record], session: str, epoch: str | None) -> int:
-    """Return the session's first offset."""
+def found_row(rows: Sequence[asyncpg.Record], session: str, epoch: str | None) -> asyncpg.Record:
+    """Return the first row of a session, which begins with its epoch.
+
+    Raises:
+        SessionNotFoundError: There is no such session.
+        EpochChangedError: It lives in another epoch.
+    """
     if not rows:
         raise SessionNotFoundError(f"there is no session {session!r}")
     check_epoch(session, rows[0][0], epoch)
-    first_offset: int = rows[0][1]
-    return first_offset
+    return rows[0]
 
 
 def _check_dense(session: str, expected: int, at: int) -> None:

@@ -157,7 +157,10 @@ class Target:
         Raises:
             EngineRefusedError: The server cannot be used; the message has the reason.
         """
-        connection = await self._first()
+        try:
+            connection = await self.connect()
+        except (*FAILURES, ValueError) as error:
+            raise refusals.of_connection(self.name, error, self._query) from None
         try:
             version = int(await connection.fetchval("SHOW server_version_num"))
             if version < _LEAST_VERSION:
@@ -172,12 +175,6 @@ class Target:
             connection.terminate()
             raise
         return connection
-
-    async def _first(self) -> Connection:
-        try:
-            return await self.connect()
-        except (*FAILURES, ValueError) as error:
-            raise refusals.of_connection(self.name, error, self._query) from None
 
     def _unfit(self, expected: str, hint: str) -> EngineRefusedError:
         return refusals.unfit(self.name, expected, hint)

@@ -8,11 +8,11 @@ order of their names. Rows are collected and written with one statement.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from wakeline.errors import SessionImportingError
+from wakeline.errors import RecordConflictError, SessionImportingError
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.target import Connection
@@ -123,6 +123,57 @@ class Memory:
                 self.publishers[session.name] = (session.id, session.version, session.publishers)
 
 
+class RecordChanges:
+    """The changes of records in one transaction, which are written together at its end.
+
+    Args:
+        connection: It has begun the transaction.
+        locked: The revisions of the locked records by key.
+    """
+
+    def __init__(self, connection: Connection, locked: Mapping[str, int]) -> None:
+        self._before = locked
+        self._now = dict(locked)
+        self._revisions: list[int] = []
+        self._values: dict[str, bytes | None] = {}
+        self._connection = connection
+
+    async def change(self, key: str, value: bytes | None, revision: int) -> int:
+        """Change a record; see `Records.change_record`."""
+        now = self._now.get(key, 0)
+        if now != revision:
+            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+        if value is None and not now:
+            raise RecordConflictError(f"expected a record under {key!r}, there is none")
+        self._values[key] = value
+        if value is None:
+            del self._now[key]
+            return 0
+        if not self._revisions:
+            self._revisions = [row[0] for row in await self._connection.fetch(sql.REVISIONS, 20)][::-1]
+        self._now[key] = self._revisions.pop()
+        return self._now[key]
+
+    async def flush(self) -> None:
+        """Write the changes.
+
+        Raises:
+            RepeatError: Another gateway has created one of the records.
+        """
+        if not self._values:
+            return
+        removed, changed, new = list[str](), list[tuple[str, bytes, int]](), list[tuple[str, bytes, int]]()
+        for key, value in sorted(self._values.items()):
+            if value is not None:
+                (changed if key in self._before else new).append((key, value, self._now[key]))
+            elif key in self._before:
+                removed.append(key)
+        columns = [list(zip(*rows, strict=True)) if rows else [()] * 3 for rows in (changed, new)]
+        inserted = await self._connection.fetchval(sql.WRITE_RECORDS, removed, *columns[0], *columns[1])
+        if inserted != len(new):
+            raise RepeatError("another gateway has created one of the records")
+
+
 class Transaction:
     """The sessions and rows of the current transaction.
 
@@ -134,14 +185,14 @@ class Transaction:
         news: The new events and changes, by life.
         added: Publishers that are new.
         merged: Rows of stretches that were merged into an earlier one.
-        records: The locked records by key: their revisions.
+        records: The changes of the locked records.
     """
 
     def __init__(self, connection: Connection, memory: Memory) -> None:
         self.connection = connection
         self.news: dict[Life, News] = {}
         self.added = self.merged = 0
-        self.records: dict[str, int] = {}
+        self.records = RecordChanges(connection, {})
         self._memory = memory
         self._sessions: dict[str, Held | None] = {}
         self._changed: dict[int, Held] = {}
@@ -178,7 +229,7 @@ class Transaction:
             await self._read_publishers(publishers)
         if keys:
             rows = await self.connection.fetch(sql.LOCK_RECORDS, sorted(set(keys)), writer, token)
-            self.records = {row[0]: row[1] for row in rows}
+            self.records = RecordChanges(self.connection, {row[0]: row[1] for row in rows})
         needed = len(names) + len(publishers)
         if len(self._memory.ids) < needed:
             rows = await self.connection.fetch(sql.IDS, needed + _IDS)
@@ -280,7 +331,7 @@ class Transaction:
         return news
 
     async def flush(self) -> None:
-        """Write the collected rows.
+        """Write the collected rows, but not yet the records.
 
         Raises:
             RepeatError: Another gateway has created one of the sessions.

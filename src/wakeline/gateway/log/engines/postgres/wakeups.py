@@ -215,7 +215,11 @@ class Wakeups:
             return
         if not notification.items:
             self._poll_now.set()
-        others = [item for item in notification.items if not self._watches.woken(*_fields(item))]
+        others = [
+            item
+            for item in notification.items
+            if not self._watches.woken(item.session, item.epoch, item.first, item.changes)
+        ]
         if others:  # nobody watches them here: listeners to all sessions learn that there is something new
             self._feed.announce_all([Commit(item.session, item.epoch, (), item.changes) for item in others])
 
@@ -225,10 +229,6 @@ class Wakeups:
             self._poll_now.clear()
             with suppress(UnavailableError):
                 await self._watches.poll()
-
-
-def _fields(item: _Item) -> tuple[str, str, int, tuple[Change, ...]]:
-    return item.session, item.epoch, item.first, item.changes
 
 
 def _packed(gateway: str, items: Sequence[_Item]) -> list[_Notification]:

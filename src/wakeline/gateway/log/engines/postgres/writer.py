@@ -23,7 +23,6 @@ import structlog
 from wakeline.errors import StorageFailedError, StorageFullError, WakelineError
 from wakeline.gateway.log.counts import Counts
 from wakeline.gateway.log.engines.postgres import statements as sql
-from wakeline.gateway.log.engines.postgres.changes import RecordChanges
 from wakeline.gateway.log.engines.postgres.target import FAILURES, Connection, Link, Target, passes
 from wakeline.gateway.log.engines.postgres.transaction import Life, Memory, News, RepeatError, Transaction
 from wakeline.gateway.log.outcomes import answer
@@ -39,7 +38,7 @@ _UNKNOWN_SECONDS: Final = 20.0
 _COMMIT_SECONDS: Final = 86_400.0
 _log = structlog.get_logger(__name__)
 
-Work: TypeAlias = Callable[[Transaction, RecordChanges], Awaitable[Any]]
+Work: TypeAlias = Callable[[Transaction], Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -199,14 +198,13 @@ class Writer:
                 writer=self._name,
                 token=self._token,
             )
-            records = RecordChanges(transaction)
             for operation in group:
                 try:
-                    outcomes.append((operation, await operation.work(transaction, records)))
+                    outcomes.append((operation, await operation.work(transaction)))
                 except WakelineError as refusal:
                     outcomes.append((operation, refusal))
             await transaction.flush()
-            await records.flush()
+            await transaction.records.flush()
         except BaseException:
             await self._roll_back(connection)
             raise
