@@ -16,8 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from wakeline.errors import RecordConflictError
 from wakeline.events import INPUT_ANSWERED, INPUT_CLAIMED, INPUT_REQUESTED, INPUT_RESOLVED
-from wakeline.gateway.log import Records
-from wakeline.gateway.sessions.remembered import forget_life, lives_of, remember, remove
+from wakeline.gateway.sessions.remembered import LifeRecords, remember, remove
 from wakeline.gateway.sessions.slices import each_decoded, key_hash, name_of, of_session
 from wakeline.streams.requests import ANSWER_SIGNAL
 
@@ -161,15 +160,14 @@ _resolved = msgspec.json.Decoder(Resolved)
 _request = msgspec.json.Decoder(InputRequest)
 
 
-class InputRequests:
+class InputRequests(LifeRecords):
     """Reads and writes the records of requests under compare-and-set.
 
     Args:
         records: Stores them.
     """
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    prefixes = (_OPEN, _CLOSED)
 
     async def find(self, session: str, id: str) -> InputRequest | None:
         """Return a request as it was last recorded; None if there is none."""
@@ -245,14 +243,6 @@ class InputRequests:
                 found.append(request)
             last = record.key.removeprefix(prefix)
         return found, None
-
-    async def lives(self, session: str) -> set[str]:
-        """Return the epochs of the lives of a session that have records."""
-        return await lives_of(self._records, (_OPEN, _CLOSED), session)
-
-    async def forget(self, session: str, epoch: str) -> None:
-        """Remove the records of one life of a session."""
-        await forget_life(self._records, (_OPEN, _CLOSED), session, epoch)
 
 
 def _name_of(request: InputRequest) -> str:

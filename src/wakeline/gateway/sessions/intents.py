@@ -14,8 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from wakeline.errors import RecordConflictError
-from wakeline.gateway.log import Records
-from wakeline.gateway.sessions.remembered import forget_life, lives_of, remember, remove
+from wakeline.gateway.sessions.remembered import LifeRecords, remember, remove
 from wakeline.gateway.sessions.slices import each_decoded, name_of
 from wakeline.streams.inputs import temporal_id
 
@@ -132,15 +131,14 @@ _intent = msgspec.json.Decoder(Intent)
 _settled = msgspec.json.Decoder(Settled)
 
 
-class Intents:
+class Intents(LifeRecords):
     """Reads and writes the records of inputs under compare-and-set.
 
     Args:
         records: Stores them.
     """
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    prefixes = (_OPEN, _SETTLED)
 
     async def find(self, session: str, key: str) -> Intent | Settled | None:
         """Return an input's outcome; its intent if it has none yet; None if there is no such input."""
@@ -208,14 +206,6 @@ class Intents:
         """Yield the intents of all sessions that are still there, read in slices."""
         async for record, intent in each_decoded(self._records, _OPEN, _intent):
             yield Unfinished(intent, record.revision)
-
-    async def lives(self, session: str) -> set[str]:
-        """Return the epochs of the lives of a session that have records."""
-        return await lives_of(self._records, (_OPEN, _SETTLED), session)
-
-    async def forget(self, session: str, epoch: str) -> None:
-        """Remove the records of one life of a session."""
-        await forget_life(self._records, (_OPEN, _SETTLED), session, epoch)
 
 
 def _open(intent: Intent) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 import structlog
@@ -55,21 +55,33 @@ async def remember(records: Records, key: str, closed_at: str) -> None:
             await records.put_record(_entry(key, closed_at), b"", revision=0)
 
 
-async def lives_of(records: Records, prefixes: Sequence[str], session: str) -> set[str]:
-    """Return the epochs of the lives of a session that have records of these prefixes."""
-    beginnings = [prefix + of_session(session) for prefix in prefixes]
-    return {_kept_in(record).epoch for begin in beginnings async for record in each_record(records, begin)}
+class LifeRecords:
+    """The records of the inputs or the requests of sessions, each of which belongs to a life.
 
+    Args:
+        records: Stores them.
+    """
 
-async def forget_life(records: Records, prefixes: Sequence[str], session: str, epoch: str) -> None:
-    """Remove the records of one life of a session, with the entries of its outcomes."""
-    for prefix in prefixes:
-        async for record in each_record(records, prefix + of_session(session)):
-            kept = _kept_in(record)
-            if kept.epoch == epoch:
-                if kept.closed_at:
-                    await remove(records, _entry(record.key, kept.closed_at))
-                await remove(records, record.key)
+    prefixes: ClassVar[tuple[str, ...]]
+    """How their keys begin."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def lives(self, session: str) -> set[str]:
+        """Return the epochs of the lives of a session that have records."""
+        beginnings = [prefix + of_session(session) for prefix in self.prefixes]
+        return {_kept_in(record).epoch for begin in beginnings async for record in each_record(self._records, begin)}
+
+    async def forget(self, session: str, epoch: str) -> None:
+        """Remove the records of one life of a session, with the entries of its outcomes."""
+        for prefix in self.prefixes:
+            async for record in each_record(self._records, prefix + of_session(session)):
+                kept = _kept_in(record)
+                if kept.epoch == epoch:
+                    if kept.closed_at:
+                        await remove(self._records, _entry(record.key, kept.closed_at))
+                    await remove(self._records, record.key)
 
 
 async def remove(records: Records, key: str) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from wakeline.errors import RecordConflictError
 from wakeline.gateway.log import MAX_RECORD_BYTES, Record, Records
 from wakeline.gateway.sessions.run import Run
+from wakeline.gateway.sessions.run_names import RunNames
 
 PARTS: Final = 8
 UNDIVIDED_BYTES: Final = 32 * 1024
@@ -59,10 +60,14 @@ class RunRecords:
 
     Args:
         records: Stores them.
+
+    Attributes:
+        names: The names of the runs that Temporal runs belong to, of those that this gateway has seen.
     """
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self.names = RunNames(self.of)
 
     async def of(self, session: str) -> list[Run]:
         """Return a session's runs, oldest first; of the ended ones, the last 1,000."""
@@ -89,7 +94,10 @@ class RunRecords:
         return found
 
     async def unfinished(self) -> list[tuple[str, Run]]:
-        """Return the runs of all sessions that are open or have an unread stream."""
+        """Return the runs to follow after a restart, with their sessions.
+
+        These are the open runs, and the ended ones whose streams could not be read to the end.
+        """
         records = await self._records.records(_PREFIX)
         heads = {record.key.removeprefix(_HEAD): _head.decode(record.value) for record in records if _is_head(record)}
         found = [(session, run) for session, head in heads.items() for run in head.runs.values()]
@@ -97,7 +105,10 @@ class RunRecords:
             session = record.key.split("/", 1)[1]
             if not _is_head(record) and session in heads and heads[session].divided:
                 found += [(session, entry.run) for entry in _part.decode(record.value).runs]
-        return [(session, run) for session, run in found if _needed(run)]
+        needed = [(session, run) for session, run in found if _needed(run)]
+        for session, run in needed:
+            self.names.know(session, run)
+        return needed
 
     async def latest(self, session: str, name: str) -> Run | None:
         """Return a run as its record has it now; None if no record has it."""
@@ -122,6 +133,7 @@ class RunRecords:
             return run if known is None else None
 
         await self._change(session, run.run, add)
+        self.names.know(session, there)
         return there
 
     async def put(self, session: str, run: Run) -> None:
@@ -134,6 +146,7 @@ class RunRecords:
             RecordConflictError: Another gateway has come further with the run.
             RecordTooLargeError: The session has too many open runs for another one.
         """
+        self.names.know(session, run)
         behind = False
 
         def put(known: Run | None) -> Run | None:

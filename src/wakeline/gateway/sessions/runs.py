@@ -9,7 +9,6 @@ from weakref import WeakValueDictionary
 
 from wakeline.gateway.log import Engine
 from wakeline.gateway.sessions.run import Run
-from wakeline.gateway.sessions.run_names import RunNames
 from wakeline.gateway.sessions.run_records import RunRecords
 
 _AT_ONCE: Final = 100
@@ -18,16 +17,11 @@ _AT_ONCE_BYTES: Final = 1_000_000
 
 
 class Runs(RunRecords):
-    """The records of runs, with the names of those that this gateway has seen.
-
-    Attributes:
-        names: The names of the runs that Temporal runs belong to.
-    """
+    """The records of runs, with a lock for each session."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.names = RunNames(self.of)
 
     def lock(self, session: str) -> asyncio.Lock:
         """Return the lock to hold from reading a session's runs to writing the consequences.
@@ -50,33 +44,3 @@ class Runs(RunRecords):
             at += len(found)
             for each in zip(batch, found, strict=False):  # those after the most bytes come with the next batch
                 yield each
-
-    async def unfinished(self) -> list[tuple[str, Run]]:
-        """Return the runs to follow after a restart, with their sessions.
-
-        These are the open runs, and the ended ones whose streams could not be read to the end.
-        """
-        found = await super().unfinished()
-        for session, run in found:
-            self.names.know(session, run)
-        return found
-
-    async def add(self, session: str, run: Run) -> Run:
-        """Add a run to the records, unless another gateway has; return it as the record has it.
-
-        Raises:
-            RecordTooLargeError: The session has too many open runs for another one.
-        """
-        there = await super().add(session, run)
-        self.names.know(session, there)
-        return there
-
-    async def put(self, session: str, run: Run) -> None:
-        """Add a run to the records, or replace it.
-
-        Raises:
-            RecordConflictError: Another gateway has come further with the run.
-            RecordTooLargeError: The session has too many open runs for another one.
-        """
-        self.names.know(session, run)
-        await super().put(session, run)
