@@ -246,7 +246,7 @@ class SharedEngine(Engine):
     async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         return await self._call(lambda memory: memory.state(session, publisher=publisher), writes=False)
 
-    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> None:
         return await self._call(lambda memory: memory.forget_publisher(session, publisher, epoch=epoch))
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:

@@ -26,12 +26,6 @@ async def after(engine: Engine, days: float, *, owned: bool = True) -> None:
     await Remembered(engine, 7 * DAY, lambda _: owned, lambda: time.time() + days * DAY).sweep()
 
 
-async def forgets(engine: Engine) -> bool:
-    """Return whether the engine forgets publishers; otherwise, an id counts once as long as its session lives."""
-    epoch = (await engine.create_session(NewSession("probe")))[0].epoch
-    return await engine.forget_publisher("probe", "p", epoch=epoch)
-
-
 async def topics(engine: Engine, session: str) -> list[str]:
     return [event.topic for event in await everything(engine, session)]
 
@@ -64,9 +58,6 @@ async def test_a_request_is_forgotten_some_days_after_it_was_closed(engine: Engi
     with pytest.raises(RequestConflictError):
         await requests(engine).ask("s", OTHER, None)
     await after(engine, 8.1)
-    if not await forgets(engine):
-        assert (await requests(engine).find("s", "r")).status == "resolved"
-        return
     with pytest.raises(RequestNotFoundError):
         await requests(engine).find("s", "r")
     assert await keys(engine) == set()
@@ -81,7 +72,7 @@ async def test_what_has_been_due_for_a_year_is_forgotten(engine: Engine) -> None
     await requests(engine).ask("s", PAY, None)
     await requests(engine).answer("s", "r", answer("yes"), ALICE)
     await after(engine, 365)
-    assert (await keys(engine) == set()) == await forgets(engine)
+    assert await keys(engine) == set()
 
 
 async def test_an_input_is_forgotten_some_days_after_its_outcome(engine: Engine) -> None:
@@ -89,9 +80,6 @@ async def test_an_input_is_forgotten_some_days_after_its_outcome(engine: Engine)
     await after(engine, 6.9)
     assert isinstance(await Intents(engine).find("s", "k"), Settled)
     await after(engine, 8.1)
-    if not await forgets(engine):
-        assert isinstance(await Intents(engine).find("s", "k"), Settled)
-        return
     assert await Intents(engine).find("s", "k") is None
     assert await engine.position("s", f"input:{key_hash('k')}") is None
     assert await keys(engine) == set()

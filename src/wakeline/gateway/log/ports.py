@@ -171,19 +171,16 @@ class Log(ABC):
         state = await self.state(session, publisher=publisher)
         return None if state is None else state.position
 
-    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+    @abstractmethod
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> None:
         """Forget the position of a publisher that will append no more; its events stay.
 
-        An append under its name is new after that. An engine may keep the position, as this method does.
-
-        Returns:
-            Whether the position is forgotten; also True if there was none.
+        An append under its name is new after that.
 
         Raises:
             SessionNotFoundError: There is no such session.
             EpochChangedError: It lives in another epoch.
         """
-        return False
 
     @abstractmethod
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:

@@ -149,7 +149,7 @@ class Remembered:
             _log.info("outcomes of inputs and requests are forgotten", number=forgotten)
 
     async def _forget(self, key: str, day: str) -> bool:
-        """Forget an outcome of a day; return False if it is not there, or cannot be forgotten now."""
+        """Forget an outcome of a day; return False if it is not there, or another gateway is at it."""
         kind, _, rest = key.partition("/")
         session, name = parts_of(rest)
         found = await self._engine.get_records([key, f"{kind}.open/{rest}"])
@@ -159,8 +159,7 @@ class Remembered:
         if record is not None and (outcome := _kept_in(record)).closed_at[:10] == day:
             # First: as long as the record is there, no other input or request has its id.
             with suppress(SessionNotFoundError, EpochChangedError):
-                if not await self._engine.forget_publisher(session, f"{PUBLISHERS[kind]}:{name}", epoch=outcome.epoch):
-                    return False
+                await self._engine.forget_publisher(session, f"{PUBLISHERS[kind]}:{name}", epoch=outcome.epoch)
             await remove(self._engine, key)
         await remove(self._engine, f"{_PREFIX}{day}/{key}")
         return record is not None

@@ -284,11 +284,10 @@ class MemoryEngine(Engine):
             self.feed.announce(session, held.epoch, changes=["deleted"])
         return True
 
-    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> None:
         held = self._session(session, epoch)
         if (forgotten := held.publishers.pop(publisher, None)) is not None:
             move(held.owned, forgotten.owner, None)
-        return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         held = self._session(session, epoch)

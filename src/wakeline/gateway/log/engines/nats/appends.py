@@ -165,12 +165,11 @@ def delete_session(now: Composition, *, epoch: str | None, draft: bool) -> bool:
     return True
 
 
-def forget_publisher(now: Composition, publisher: str, epoch: str) -> bool:
+def forget_publisher(now: Composition, publisher: str, epoch: str) -> None:
     """Forget the position of a publisher; see `Log.forget_publisher`."""
     now.check_life(epoch)
     if publisher in now.held.publishers:
         now.effect(Effect(publisher, 0, forgets=True))
-    return True
 
 
 def trim(now: Composition, *, epoch: str, begin: int, offset: int, size: int, keep: int) -> int:

@@ -266,9 +266,9 @@ class NatsEngine(Engine, Portable):
     async def delete_session(self, session: str, *, epoch: str | None = None, draft: bool = False) -> bool:
         return await self._writers.submit(session, partial(appending.delete_session, epoch=epoch, draft=draft))
 
-    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> None:
         work = partial(appending.forget_publisher, publisher=publisher, epoch=epoch)
-        return await self._writers.submit(session, work)
+        await self._writers.submit(session, work)
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         last, now = await self._pages.summary(session, epoch)

@@ -252,10 +252,9 @@ class PostgresEngine(Engine, Portable):
         finally:  # even if the caller was cancelled, the session is deleted
             self._eraser.wake()
 
-    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> None:
         work = partial(changes.forget_publisher, name=session, publisher=publisher, epoch=epoch)
         await self._submit([session], work)
-        return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         work = partial(changes.trim, stretches=self._stretches, name=session, before=before, epoch=epoch, limit=limit)

@@ -250,13 +250,12 @@ class SqliteEngine(Engine, Restorable, Portable):
         finally:  # even if the caller was cancelled, the session is deleted
             self._eraser.wake()
 
-    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> bool:
+    async def forget_publisher(self, session: str, publisher: str, *, epoch: str) -> None:
         def forget(connection: sqlite3.Connection, appends: Appends) -> None:
             queries.find(connection, session, epoch)
             appends.forget_publisher(session, publisher)
 
         await self._writer.submit(forget)
-        return True
 
     async def trim(self, session: str, before: int, *, epoch: str, limit: int = 200) -> int:
         def trim(connection: sqlite3.Connection, appends: Appends) -> int:
