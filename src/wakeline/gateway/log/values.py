@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from wakeline.errors import RecordTooLargeError, WakelineError
+from wakeline.errors import RecordConflictError, RecordTooLargeError, WakelineError
 from wakeline.events import Event, NewEvent, check_label, milliseconds
 from wakeline.gateway.log.owners import Owner
 
@@ -239,6 +239,22 @@ def check_record(key: str, value: bytes | None) -> None:
     """
     if value is not None and len(value) > MAX_RECORD_BYTES:
         raise RecordTooLargeError(f"expected at most {MAX_RECORD_BYTES} bytes in record {key[:64]!r}, got {len(value)}")
+
+
+def check_revision(key: str, value: bytes | None, revision: int, now: int) -> None:
+    """Raise unless a change of a record applies to it as it is now.
+
+    Args:
+        key: The record's key.
+        value: Its new value; None to remove it.
+        revision: The revision that the change expects.
+        now: The record's revision; 0 if there is none.
+
+    Raises:
+        RecordConflictError: It has another revision, or there is none to remove.
+    """
+    if now != revision or (value is None and not now):
+        raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
 
 
 Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed", "appended"]

@@ -9,7 +9,7 @@ from heapq import nsmallest
 
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import RecordConflictError, SessionClosedError, SessionImportingError, SessionNotFoundError
+from wakeline.errors import SessionClosedError, SessionImportingError, SessionNotFoundError
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.names import check_epoch, in_ranges, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
@@ -29,6 +29,7 @@ from wakeline.gateway.log.values import (
     Record,
     SessionState,
     check_record,
+    check_revision,
     unix,
 )
 
@@ -320,9 +321,7 @@ class MemoryEngine(Engine):
     async def change_record(self, key: str, value: bytes | None, *, revision: int, erase: bool = False) -> int:
         check_record(key, value)
         record = self._records.get(key)
-        now = record.revision if record else 0
-        if now != revision or (record is None and value is None):
-            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+        check_revision(key, value, revision, record.revision if record else 0)
         if value is None:
             del self._records[key]
             return 0

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from wakeline.errors import RecordConflictError, SessionImportingError
+from wakeline.errors import SessionImportingError
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.engines.postgres import statements as sql
 from wakeline.gateway.log.engines.postgres.target import Connection
 from wakeline.gateway.log.names import new_epoch
 from wakeline.gateway.log.owners import Owner
 from wakeline.gateway.log.stretch import Stretch
-from wakeline.gateway.log.values import Change, NewSession, Position, unix
+from wakeline.gateway.log.values import Change, NewSession, Position, check_revision, unix
 
 _IDS: Final = 32
 
@@ -140,11 +140,7 @@ class RecordChanges:
 
     async def change(self, key: str, value: bytes | None, revision: int) -> int:
         """Change a record; see `Records.change_record`."""
-        now = self._now.get(key, 0)
-        if now != revision:
-            raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
-        if value is None and not now:
-            raise RecordConflictError(f"expected a record under {key!r}, there is none")
+        check_revision(key, value, revision, self._now.get(key, 0))
         self._values[key] = value
         if value is None:
             del self._now[key]

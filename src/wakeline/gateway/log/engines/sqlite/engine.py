@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from wakeline.errors import RecordConflictError, SessionImportingError, StorageFailedError
+from wakeline.errors import SessionImportingError, StorageFailedError
 from wakeline.gateway.log.engines.sqlite import portable, queries
 from wakeline.gateway.log.engines.sqlite.appends import Appends
 from wakeline.gateway.log.engines.sqlite.erasing import Eraser, mark_removed, remove_oldest
@@ -41,6 +41,7 @@ from wakeline.gateway.log.values import (
     Record,
     SessionState,
     check_record,
+    check_revision,
 )
 
 _READERS: Final = 3
@@ -290,13 +291,13 @@ class SqliteEngine(Engine, Restorable, Portable):
         check_record(key, value)
 
         def change(connection: sqlite3.Connection, _: Appends) -> int:
-            queries.check_revision(connection, key, revision)
+            row = connection.execute("SELECT revision FROM records WHERE key = ?", (key,)).fetchone()
+            check_revision(key, value, revision, row[0] if row else 0)
             if value is not None:
                 statement = "INSERT OR REPLACE INTO records (key, value) VALUES (?, ?) RETURNING revision"
                 (now,) = connection.execute(statement, (key, value)).fetchone()
                 return int(now)
-            if connection.execute("DELETE FROM records WHERE key = ?", (key,)).rowcount == 0:
-                raise RecordConflictError(f"expected a record under {key!r}, there is none")
+            connection.execute("DELETE FROM records WHERE key = ?", (key,))
             if erase:
                 mark_removed(connection, time.time())
             return 0

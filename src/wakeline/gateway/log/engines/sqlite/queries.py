@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Container, Sequence
 from typing import Any, Final
 
-from wakeline.errors import RecordConflictError, SessionNotFoundError, StorageFailedError
+from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.log.names import after_prefix, check_epoch
 from wakeline.gateway.log.values import PAGE_BYTES, Page, Position, Record, SessionState
@@ -209,14 +209,6 @@ def count_records(connection: sqlite3.Connection, prefix: str) -> tuple[int, int
     end = after_prefix(prefix)
     number, size = connection.execute(COUNT_RECORDS, (prefix, b"" if end is None else end)).fetchone()
     return number, size
-
-
-def check_revision(connection: sqlite3.Connection, key: str, revision: int) -> None:
-    """Raise `RecordConflictError` unless a record is at `revision`."""
-    row = connection.execute("SELECT revision FROM records WHERE key = ?", (key,)).fetchone()
-    now = row[0] if row else 0
-    if now != revision:
-        raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
 
 
 def _check_dense(session: str, expected: int, at: int) -> None:
