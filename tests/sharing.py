@@ -274,12 +274,7 @@ class SharedEngine(Engine):
         return await self._call(lambda memory: memory.delete_session(session, epoch=epoch, draft=draft))
 
     async def newest(
-        self,
-        *,
-        before: tuple[str, str] | None = None,
-        limit: int = 100,
-        within: Sequence[str] = ("*",),
-        contains: str = "",
+        self, *, before: tuple[str, str] | None, limit: int, within: Sequence[str], contains: str
     ) -> list[SessionState]:
         return await self._call(
             lambda memory: memory.newest(before=before, limit=limit, within=within, contains=contains), writes=False

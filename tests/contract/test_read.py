@@ -58,13 +58,16 @@ async def test_the_newest_sessions_are_listed_first_in_pages(engine: Engine) -> 
         await engine.create_session(NewSession(name))
         await asyncio.sleep(0.002)
     await engine.create_session(NewSession("draft", draft=True))
+    every: dict[str, Any] = {"before": None, "limit": 100, "within": ("*",), "contains": ""}
     found: list[SessionState] = []
-    while page := await engine.newest(before=(found[-1].created, found[-1].session) if found else None, limit=2):
+    while page := await engine.newest(
+        **{**every, "before": (found[-1].created, found[-1].session) if found else None, "limit": 2}
+    ):
         found += page
     assert [state.session for state in found] == ["ä", "order-3", "chat-1", "order-1", "order-2"]
 
     async def listed(**how: Any) -> str:
-        return " ".join(state.session for state in await engine.newest(**how))
+        return " ".join(state.session for state in await engine.newest(**{**every, **how}))
 
     assert await listed(contains="er-") == "order-3 order-1 order-2"
     assert await listed(contains="er-", limit=1) == "order-3"

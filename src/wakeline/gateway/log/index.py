@@ -13,19 +13,14 @@ class Index(ABC):
 
     @abstractmethod
     async def newest(
-        self,
-        *,
-        before: tuple[str, str] | None = None,
-        limit: int = 100,
-        within: Sequence[str] = ("*",),
-        contains: str = "",
+        self, *, before: tuple[str, str] | None, limit: int, within: Sequence[str], contains: str
     ) -> list[SessionState]:
         """Return up to `limit` sessions, the newest first, without drafts.
 
         Args:
             before: Only sessions whose `created` and name are less than these; None for all.
             limit: The most sessions.
-            within: Names, and prefixes that end in `*`. Default: all.
+            within: Names, and prefixes that end in `*`.
             contains: Only sessions whose names contain this text.
         """
 

@@ -228,12 +228,7 @@ class MemoryEngine(Engine):
         return [self._state(name, self._sessions[name]) for name in names]
 
     async def newest(
-        self,
-        *,
-        before: tuple[str, str] | None = None,
-        limit: int = 100,
-        within: Sequence[str] = ("*",),
-        contains: str = "",
+        self, *, before: tuple[str, str] | None, limit: int, within: Sequence[str], contains: str
     ) -> list[SessionState]:
         states = await self.sessions(limit=len(self._sessions), within=within)
         aged = (((state.created, state.session), state) for state in states if contains in state.session)

@@ -235,12 +235,7 @@ class NatsEngine(Engine, Portable):
         return self._index.sessions(after, limit, within)
 
     async def newest(
-        self,
-        *,
-        before: tuple[str, str] | None = None,
-        limit: int = 100,
-        within: Sequence[str] = ("*",),
-        contains: str = "",
+        self, *, before: tuple[str, str] | None, limit: int, within: Sequence[str], contains: str
     ) -> list[SessionState]:
         return self._index.newest(before, limit, within, contains)
 

@@ -217,12 +217,7 @@ class PostgresEngine(Engine, Portable):
         return await queries.sessions(self._readers, after, limit, name_ranges(within))
 
     async def newest(
-        self,
-        *,
-        before: tuple[str, str] | None = None,
-        limit: int = 100,
-        within: Sequence[str] = ("*",),
-        contains: str = "",
+        self, *, before: tuple[str, str] | None, limit: int, within: Sequence[str], contains: str
     ) -> list[SessionState]:
         return await queries.newest(self._readers, before, limit, name_ranges(within), contains)
 

@@ -163,21 +163,12 @@ class SqliteEngine(Engine, Restorable, Portable):
     async def sessions(
         self, *, after: str = "", limit: int = 100, within: Sequence[str] = ("*",)
     ) -> list[SessionState]:
-        ranges = name_ranges(within)
-        rows = await self._reading(lambda c: queries.sessions(c, after, limit, ranges))
-        return [queries.parse_state(row) for row in rows]
+        return await self._reading(lambda c: queries.sessions(c, after, limit, name_ranges(within)))
 
     async def newest(
-        self,
-        *,
-        before: tuple[str, str] | None = None,
-        limit: int = 100,
-        within: Sequence[str] = ("*",),
-        contains: str = "",
+        self, *, before: tuple[str, str] | None, limit: int, within: Sequence[str], contains: str
     ) -> list[SessionState]:
-        ranges = name_ranges(within)
-        rows = await self._reading(lambda c: queries.newest(c, before, limit, ranges, contains))
-        return [queries.parse_state(row) for row in rows]
+        return await self._reading(lambda c: queries.newest(c, before, limit, name_ranges(within), contains))
 
     async def create_session(self, new: NewSession) -> tuple[SessionState, bool]:
         session = new.session

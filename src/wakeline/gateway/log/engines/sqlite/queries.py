@@ -58,17 +58,17 @@ def state(connection: sqlite3.Connection, session: str, publisher: str | None = 
 
 def sessions(
     connection: sqlite3.Connection, after: str, limit: int, ranges: Sequence[tuple[str, str | None]]
-) -> list[tuple[Any, ...]]:
-    """Return rows of `STATE` after a name, within ordered ranges of names: index scans."""
-    rows: list[tuple[Any, ...]] = []
+) -> list[SessionState]:
+    """Return sessions after a name, within ordered ranges of names: index scans."""
+    found: list[SessionState] = []
     for first, end in ranges:
-        if len(rows) == limit or (end is not None and end <= after):
+        if len(found) == limit or (end is not None and end <= after):
             continue
         bound = "" if end is None else "AND name < ?"
         query = f"{STATE} WHERE NOT draft AND name > ? AND name >= ? {bound} ORDER BY name LIMIT ?"
-        given = (after, first, limit - len(rows)) if end is None else (after, first, end, limit - len(rows))
-        rows += connection.execute(query, given).fetchall()
-    return rows
+        given = (after, first, limit - len(found)) if end is None else (after, first, end, limit - len(found))
+        found += map(parse_state, connection.execute(query, given))
+    return found
 
 
 def newest(
@@ -77,8 +77,8 @@ def newest(
     limit: int,
     ranges: Sequence[tuple[str, str | None]],
     contains: str,
-) -> list[tuple[Any, ...]]:
-    """Return rows of `STATE` within ranges of names, the newest first: a scan of their index."""
+) -> list[SessionState]:
+    """Return sessions within ranges of names, the newest first: a scan of their index."""
     parts, given = list[str](), list[Any]()
     for first, end in ranges:
         parts.append("name >= ?" if end is None else "(name >= ? AND name < ?)")
@@ -88,7 +88,7 @@ def newest(
         where = f"(created, name) < (?, ?) AND {where}"
         given = [*before, *given]
     query = f"{STATE} INDEXED BY sessions_by_created WHERE {where} ORDER BY created DESC, name DESC LIMIT ?"
-    return connection.execute(query, (*given, contains, limit)).fetchall()
+    return [parse_state(row) for row in connection.execute(query, (*given, contains, limit))]
 
 
 def find(connection: sqlite3.Connection, session: str, epoch: str | None) -> tuple[int, int]:
