@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +23,19 @@ from wakeline.gateway.log.plan import Plan, plan_append
 POSITIONS = st.none() | st.builds(Position, st.integers(1, 3), st.integers(0, 6))
 
 
+class Life(NamedTuple):
+    epoch: str
+    closed: bool
+    order: str
+
+
+def planned(append: Append, position: Position | None, *, epoch: str | None, closed: bool, order: str = "") -> Plan:
+    return plan_append(append, position, None if epoch is None else Life(epoch, closed, order))
+
+
 def outcome(append: Append, position: Position | None, *, closed: bool = False) -> Plan | type[Exception] | int:
     try:
-        return plan_append(append, position, epoch="e", closed=closed)
+        return planned(append, position, epoch="e", closed=closed)
     except SequenceGapError as error:
         return error.expected
     except (AttemptFencedError, SessionClosedError) as error:
@@ -72,22 +84,22 @@ def test_only_a_first_batch_creates_a_session(sequence: int) -> None:
     append = Append("s", batch("s", 1).events, Publication("p", 1, sequence))
     if sequence:
         with pytest.raises(SessionDeletedError):
-            plan_append(append, None, epoch=None, closed=False)
+            planned(append, None, epoch=None, closed=False)
     else:
-        assert plan_append(append, None, epoch=None, closed=False) == Plan(0, begins=True, advances=True)
+        assert planned(append, None, epoch=None, closed=False) == Plan(0, begins=True, advances=True)
 
 
 def test_a_batch_for_another_life_is_refused() -> None:
     for epoch in (None, "other"):
         with pytest.raises(EpochChangedError):
-            plan_append(Append("s", batch("s", 1).events, epoch="e"), None, epoch=epoch, closed=False)
+            planned(Append("s", batch("s", 1).events, epoch="e"), None, epoch=epoch, closed=False)
 
 
 def test_a_batch_without_a_publisher_is_always_new() -> None:
     append = Append("s", batch("s", 1).events, close=True)
-    assert plan_append(append, None, epoch="e", closed=False) == Plan(closes=True)
+    assert planned(append, None, epoch="e", closed=False) == Plan(closes=True)
     with pytest.raises(SessionClosedError):
-        plan_append(append, None, epoch="e", closed=True)
+        planned(append, None, epoch="e", closed=True)
 
 
 @given(st.text("abB", max_size=2), st.text("abB", max_size=2))
@@ -95,14 +107,12 @@ def test_an_order_must_come_after_the_last_one(order: str, last: str) -> None:
     append = Append("s", batch("s", 1).events, order=order)
     if order and order <= last:
         with pytest.raises(StreamConflictError, match="after"):
-            plan_append(append, None, epoch="e", closed=False, order=last)
+            planned(append, None, epoch="e", closed=False, order=last)
     else:
-        assert plan_append(append, None, epoch="e", closed=False, order=last) == Plan(order=order or last)
+        assert planned(append, None, epoch="e", closed=False, order=last) == Plan(order=order or last)
 
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_batch_that_the_log_has_is_answered_whatever_its_order(closed: bool) -> None:
     append = Append("s", batch("s", 1).events, Publication("p"), order="a")
-    assert plan_append(append, Position(1, 1), epoch="e", closed=closed, order="b") == Plan(
-        1, duplicate=True, order="b"
-    )
+    assert planned(append, Position(1, 1), epoch="e", closed=closed, order="b") == Plan(1, duplicate=True, order="b")

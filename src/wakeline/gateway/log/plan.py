@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -141,15 +141,32 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     order: str = ""
 
 
-def plan_append(append: Append, position: Position | None, *, epoch: str | None, closed: bool, order: str = "") -> Plan:
+class Life(Protocol):
+    """The life of a session, as the decision of an append needs it."""
+
+    @property
+    def epoch(self) -> str:
+        """Its epoch."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        ...
+
+    @property
+    def order(self) -> str:
+        """The last `order` of an append to it; empty if none had one."""
+        ...
+
+
+def plan_append(append: Append, position: Position | None, life: Life | None) -> Plan:
     """Decide on an append; every engine carries out the returned plan.
 
     Args:
         append: The batch.
         position: The position of its publisher in the session; None if it has appended nothing there.
-        epoch: The session's epoch; None if there is no such session.
-        closed: Whether the session is closed.
-        order: The last `order` of an append to it; empty if none had one.
+        life: The session's life; None if there is no such session.
 
     Raises:
         EpochChangedError: The session does not live in the append's epoch.
@@ -161,12 +178,12 @@ def plan_append(append: Append, position: Position | None, *, epoch: str | None,
         SessionClosedError: The session is closed, and does not have the whole batch.
         StreamConflictError: The log does not have the whole batch, and its `order` does not come after the last one.
     """
-    if epoch is None:
+    if life is None:
         _check_new(append)
     else:
-        check_epoch(append.session, epoch, append.epoch)
-    publication = append.publication
-    if closed:
+        check_epoch(append.session, life.epoch, append.epoch)
+    publication, order = append.publication, life.order if life is not None else ""
+    if life is not None and life.closed:
         return _plan_closed(append, position, order)
     if publication is None:
         return Plan(closes=append.close, order=_order_after(append, order))

@@ -112,13 +112,7 @@ class MemoryEngine(Engine):
         publication, publisher = append.publication, None
         if publication is not None:
             publisher = session.publishers.get(publication.publisher)
-        plan = plan_append(
-            append,
-            publisher.position if publisher else None,
-            epoch=held.epoch if held else None,
-            closed=session.closed,
-            order=session.order,
-        )
+        plan = plan_append(append, publisher.position if publisher else None, held)
         there = plan.there
         if publication is not None and publisher is None:
             check_room(append.session, publication.publisher, publication.owner, session.owned)

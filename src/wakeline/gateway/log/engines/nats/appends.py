@@ -32,13 +32,7 @@ def append(now: Composition, append: Append) -> Appended:
     now.check_visible(append.epoch)
     publication = append.publication
     publisher = _publisher(now, publication)
-    plan = plan_append(
-        append,
-        publisher.position if publisher is not None else None,
-        epoch=now.summary.epoch if now.alive else None,
-        closed=now.alive and now.summary.closed,
-        order=now.summary.order if now.alive else "",
-    )
+    plan = plan_append(append, publisher.position if publisher else None, now.summary if now.alive else None)
     if publication is not None and publisher is None:
         owners.check_room(append.session, publication.publisher, publication.owner, now.held.owned)
     writes = plan.there < len(append.events) or plan.advances or plan.closes

@@ -32,13 +32,7 @@ async def append(transaction: Transaction, append: Append) -> Appended:
     publication, publisher = append.publication, None
     if session is not None and publication is not None:
         publisher = session.publishers.get(publication.publisher)
-    plan = plan_append(
-        append,
-        publisher.position if publisher else None,
-        epoch=session.epoch if session is not None else None,
-        closed=session is not None and session.closed,
-        order=session.order if session is not None else "",
-    )
+    plan = plan_append(append, publisher.position if publisher else None, session)
     there = plan.there
     if session is not None and publisher is None and publication is not None:
         await _check_room(transaction, session, publication)

@@ -83,13 +83,7 @@ class Appends:
         publication, publisher = append.publication, None
         if session is not None and publication is not None:
             publisher = self._publisher(session, publication.publisher)
-        plan = plan_append(
-            append,
-            publisher.position if publisher else None,
-            epoch=session.epoch if session is not None else None,
-            closed=session is not None and session.closed,
-            order=session.order if session is not None else "",
-        )
+        plan = plan_append(append, publisher.position if publisher else None, session)
         there = plan.there
         if session is None:
             session = self.create(NewSession(append.session))
