@@ -123,7 +123,7 @@ class SqliteEngine(Engine, Restorable, Portable):
 
     async def renew(self, carry: Carry) -> None:
         await self._writer.submit(partial(renew, generation=self._upkeep.generation, carry=carry))
-        self._upkeep.generation.renewed()
+        self._upkeep.generation.restored = False
 
     async def append(self, append: Append) -> Appended:
         return await self._writer.submit(lambda _, appends: appends.append(append), grows=True)

@@ -162,16 +162,13 @@ def _remove_publishers(connection: sqlite3.Connection, session: int) -> bool:
     publisher = connection.execute("SELECT id FROM publishers WHERE session = ? LIMIT 1", (session,)).fetchone()
     if publisher is None:
         return False
-    removed = connection.execute(
-        "DELETE FROM publications WHERE publisher = ?1 AND first_sequence IN"
-        " (SELECT first_sequence FROM publications WHERE publisher = ?1 ORDER BY first_sequence LIMIT ?2)",
-        (publisher[0], SLICE_EVENTS),
-    ).rowcount
-    removed += connection.execute(
-        "DELETE FROM kept WHERE publisher = ?1 AND first_offset IN"
-        " (SELECT first_offset FROM kept WHERE publisher = ?1 ORDER BY first_offset LIMIT ?2)",
-        (publisher[0], SLICE_EVENTS),
-    ).rowcount
+    removed = 0
+    for table, key in (("publications", "first_sequence"), ("kept", "first_offset")):
+        removed += connection.execute(
+            f"DELETE FROM {table} WHERE publisher = ?1 AND {key} IN"
+            f" (SELECT {key} FROM {table} WHERE publisher = ?1 ORDER BY {key} LIMIT ?2)",
+            (publisher[0], SLICE_EVENTS),
+        ).rowcount
     if removed < SLICE_EVENTS:
         connection.execute("DELETE FROM publishers WHERE id = ?", publisher)
     return True

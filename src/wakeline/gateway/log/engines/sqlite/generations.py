@@ -55,7 +55,7 @@ class Generation:
         self._behind = False  # the mark does not have this transaction's tick yet
         self._uncounted = False  # something was committed since the last tick
         self.restored = False
-        """Whether the store was restored, and its sessions do not have new epochs yet."""
+        """Whether the store was restored, and its sessions do not durably have new epochs yet."""
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Compare the store with its file and its mark, and set `restored`.
@@ -68,7 +68,7 @@ class Generation:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._name, self._ticks, files = connection.execute("SELECT generation, ticks, inode FROM store").fetchone()
         if not self._name:  # a new store, or one of a version without generations
-            self._begin(connection)
+            self.begin(connection)
             return
         generation, _, ticks = os.pread(self._file, _MARK_BYTES, 0).decode(errors="replace").strip().partition(" ")
         marked = ticks.isascii() and ticks.isdigit()
@@ -78,13 +78,13 @@ class Generation:
         self.restored = is_older or not _are_same(files, now)
         self._noted = max(files, now, key=len)  # the one that has the generation, too
 
-    def renew(self, connection: sqlite3.Connection) -> None:
+    def begin(self, connection: sqlite3.Connection) -> None:
         """Begin a new generation, in the transaction that gives the sessions new epochs."""
-        self._begin(connection)
-
-    def renewed(self) -> None:
-        """Note that the transaction of `renew` is durable."""
-        self.restored = False
+        self._name, self._ticks, self._noted = token_hex(8), self._ticks + 1, self._files()
+        connection.execute(
+            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._noted)
+        )
+        self._ticked, self._behind = time.monotonic(), True
 
     def tick(self, connection: sqlite3.Connection, *, last: bool = False) -> None:
         """Count this transaction if the last tick is old enough, or if it is the last one."""
@@ -115,13 +115,6 @@ class Generation:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        self._name, self._ticks, self._noted = token_hex(8), self._ticks + 1, self._files()
-        connection.execute(
-            "UPDATE store SET generation = ?, ticks = ?, inode = ?", (self._name, self._ticks, self._noted)
-        )
-        self._ticked, self._behind = time.monotonic(), True
 
     def _files(self) -> str:
         """Return the inode of the database, and the generation of the mark's.

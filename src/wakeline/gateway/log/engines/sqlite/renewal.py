@@ -34,7 +34,7 @@ def renew(connection: sqlite3.Connection, appends: Appends, *, generation: Gener
             carried = carry(key, value, epochs)
             if carried != (key, value):
                 connection.execute("UPDATE records SET key = ?, value = ? WHERE revision = ?", (*carried, last))
-    generation.renew(connection)
+    generation.begin(connection)
 
 
 def check_stored(directory: Path) -> None:

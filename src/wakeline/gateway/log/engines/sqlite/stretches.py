@@ -16,6 +16,10 @@ REMEMBERED: Final = 1_000
 
 _VISITED: Final = 5  # publishers a step of trimming
 _MERGED: Final = 2_000  # rows a visit
+_COLUMNS: Final = {
+    "publications": ("first_sequence", "next_sequence", "first_offset", "next_offset"),
+    "kept": ("first_offset", "next_offset"),
+}
 
 
 class Stretches:
@@ -37,40 +41,24 @@ class Stretches:
             (session, self._visited.pop(session, ""), _VISITED),
         ).fetchall()
         for publisher, _ in publishers:
-            self._merge_publications(publisher, first_offset)
-            self._merge_kept(publisher, first_offset)
+            for table in _COLUMNS:
+                self._merge(table, publisher, first_offset)
         if len(publishers) == _VISITED:
             self._visited[session] = publishers[-1][1]
 
-    def _merge_publications(self, publisher: int, first_offset: int) -> None:
+    def _merge(self, table: str, publisher: int, first_offset: int) -> None:
+        columns, key = _COLUMNS[table], _COLUMNS[table][0]
         rows = self._connection.execute(
-            "SELECT first_sequence, next_sequence, first_offset, next_offset FROM publications WHERE publisher = ?1"
-            " AND first_sequence <= (SELECT first_sequence FROM publications WHERE publisher = ?1"
-            " ORDER BY first_sequence DESC LIMIT 1 OFFSET ?2) AND next_offset <= ?3 ORDER BY first_sequence LIMIT ?4",
+            f"SELECT {', '.join(columns)} FROM {table} WHERE publisher = ?1 AND next_offset <= ?3 AND {key} <="
+            f" (SELECT {key} FROM {table} WHERE publisher = ?1 ORDER BY {key} DESC LIMIT 1 OFFSET ?2)"
+            f" ORDER BY {key} LIMIT ?4",
             (publisher, REMEMBERED, first_offset, _MERGED),
         ).fetchall()
         if len(rows) < 2:
             return
         self.merged += len(rows) - 1
-        count, after = sum(row[3] - row[2] for row in rows), rows[-1][3]
-        self._connection.execute(
-            "DELETE FROM publications WHERE publisher = ? AND first_sequence <= ?", (publisher, rows[-1][0])
-        )
-        self._connection.execute(
-            "INSERT INTO publications VALUES (?, ?, ?, ?, ?, 1)",
-            (publisher, rows[0][0], rows[-1][1], after - count, after),
-        )
-
-    def _merge_kept(self, publisher: int, first_offset: int) -> None:
-        rows = self._connection.execute(
-            "SELECT first_offset, next_offset FROM kept WHERE publisher = ?1"
-            " AND first_offset <= (SELECT first_offset FROM kept WHERE publisher = ?1"
-            " ORDER BY first_offset DESC LIMIT 1 OFFSET ?2) AND next_offset <= ?3 ORDER BY first_offset LIMIT ?4",
-            (publisher, REMEMBERED, first_offset, _MERGED),
-        ).fetchall()
-        if len(rows) < 2:
-            return
-        self.merged += len(rows) - 1
-        count, after = sum(row[1] - row[0] for row in rows), rows[-1][1]
-        self._connection.execute("DELETE FROM kept WHERE publisher = ? AND first_offset <= ?", (publisher, rows[-1][0]))
-        self._connection.execute("INSERT INTO kept VALUES (?, ?, ?, 1)", (publisher, after - count, after))
+        count, after = sum(row[-1] - row[-2] for row in rows), rows[-1][-1]
+        sequences = (rows[0][0], rows[-1][1]) if table == "publications" else ()
+        merged = (publisher, *sequences, after - count, after, 1)
+        self._connection.execute(f"DELETE FROM {table} WHERE publisher = ? AND {key} <= ?", (publisher, rows[-1][0]))
+        self._connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(merged))})", merged)
