@@ -13,11 +13,11 @@ from wakeline.errors import SessionClosedError, SessionImportingError, SessionNo
 from wakeline.events import Event, NewEvent, timestamp
 from wakeline.gateway.log.names import check_epoch, in_ranges, name_ranges, new_epoch
 from wakeline.gateway.log.owners import Owner, check_room, move
+from wakeline.gateway.log.page import page_back, page_from
 from wakeline.gateway.log.plan import begins, check_life, plan_append, superseded
 from wakeline.gateway.log.ports import Engine
 from wakeline.gateway.log.stretch import HeldPublisher, Stretch, published_at
 from wakeline.gateway.log.values import (
-    PAGE_BYTES,
     Append,
     Appended,
     NewSession,
@@ -173,16 +173,8 @@ class MemoryEngine(Engine):
     ) -> Page:
         held = self._session(session, epoch)
         began = max(offset, min(held.first_offset, before))
-        taken: list[Event] = []
-        size = 0
         at = max(began, held.first_offset) - held.first_offset
-        for event in held.events[at : min(max(before - held.first_offset, 0), at + limit)]:
-            if size >= PAGE_BYTES:
-                break
-            size += len(event.body)
-            taken.append(event)
-        after = taken[-1].offset + 1 if taken else began
-        return Page([e for e in taken if topics is None or e.topic in topics], after, began)
+        return page_from(held.events[at : min(max(before - held.first_offset, 0), at + limit)], began, topics)
 
     async def read_back(
         self,
@@ -194,17 +186,8 @@ class MemoryEngine(Engine):
         epoch: str | None = None,
     ) -> Page:
         held = self._session(session, epoch)
-        taken: list[Event] = []
-        size, began = 0, before
-        for at in reversed(range(max(0, min(before - held.first_offset, len(held.events))))):
-            event = held.events[at]
-            if len(taken) >= limit or size >= PAGE_BYTES:
-                break
-            size += len(event.body)
-            began = event.offset
-            if topics is None or event.topic in topics:
-                taken.append(event)
-        return Page(taken[::-1], before, began)
+        places = reversed(range(max(0, min(before - held.first_offset, len(held.events)))))
+        return page_back((held.events[at] for at in places), before, limit, topics)
 
     async def state(self, session: str, *, publisher: str | None = None) -> SessionState | None:
         held = self._sessions.get(session)

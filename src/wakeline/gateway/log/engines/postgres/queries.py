@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -12,6 +13,7 @@ from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.log.engines.postgres.readers import Readers
 from wakeline.gateway.log.names import after_prefix, check_epoch
+from wakeline.gateway.log.page import page_back, page_from
 from wakeline.gateway.log.values import PAGE_BYTES, Page, Position, Record, SessionState
 
 _SCANNED: Final = 5_000  # events of a page that is read backwards
@@ -162,16 +164,8 @@ async def read(
     """Return a page; see `Log.read`."""
     rows = await readers.fetch(_READ, session, offset, before, limit, PAGE_BYTES, epoch)
     first_offset = found_row(rows, session, epoch)[1]
-    began = offset = max(offset, min(first_offset, before))
-    events: list[Event] = []
-    for _, _, at, topic, body in rows:
-        if at is None:
-            break
-        _check_dense(session, offset, at)
-        offset = at + 1
-        if topics is None or topic in topics:
-            events.append(Event(at, topic, body))
-    return Page(events, offset, began)
+    began = max(offset, min(first_offset, before))
+    return page_from(_events(rows), began, topics, partial(_check_dense, session))
 
 
 async def read_back(
@@ -181,17 +175,7 @@ async def read_back(
     scanned = limit if topics is None else _SCANNED
     rows = await readers.fetch(_READ_BACK, session, before, scanned, PAGE_BYTES, epoch)
     found_row(rows, session, epoch)
-    events: list[Event] = []
-    began = before
-    for _, _, at, topic, body in rows:
-        if at is None or len(events) >= limit:
-            break
-        if began < before:
-            _check_dense(session, began - 1, at)
-        began = at
-        if topics is None or topic in topics:
-            events.append(Event(at, topic, body))
-    return Page(events[::-1], before, began)
+    return page_back(_events(rows), before, limit, topics, partial(_check_dense, session))
 
 
 async def halve(readers: Readers, query: str, session: str, least: int, epoch: str) -> int:
@@ -226,6 +210,11 @@ def found_row(rows: Sequence[asyncpg.Record], session: str, epoch: str | None) -
         raise SessionNotFoundError(f"there is no session {session!r}")
     check_epoch(session, rows[0][0], epoch)
     return rows[0]
+
+
+def _events(rows: Sequence[asyncpg.Record]) -> Iterator[Event]:
+    """Yield the events in rows; a session without events has one row, without an event."""
+    return (Event(at, topic, body) for _, _, at, topic, body in rows if at is not None)
 
 
 def _check_dense(session: str, expected: int, at: int) -> None:

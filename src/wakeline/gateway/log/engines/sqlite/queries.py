@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container, Sequence
+from functools import partial
 from typing import Any, Final
 
 from wakeline.errors import SessionNotFoundError, StorageFailedError
 from wakeline.events import Event
 from wakeline.gateway.log.names import after_prefix, check_epoch
-from wakeline.gateway.log.values import PAGE_BYTES, Page, Position, Record, SessionState
+from wakeline.gateway.log.page import page_back, page_from
+from wakeline.gateway.log.values import Page, Position, Record, SessionState
 
 DAMAGED: Final = "Stop the gateway, check the disk, and restore the data directory from a backup."
 _OF_SESSION: Final = "FROM events WHERE session = sessions.id ORDER BY offset"
@@ -117,18 +119,9 @@ def read(
 ) -> Page:
     """Return a page; see `Log.read`."""
     session_id, first_offset = find(connection, session, epoch)
-    began = offset = max(offset, min(first_offset, before))
-    events: list[Event] = []
-    size = 0
-    for at, topic, body in connection.execute(_READ, (session_id, offset, before, limit)):
-        _check_dense(session, offset, at)
-        offset = at + 1
-        if topics is None or topic in topics:
-            events.append(Event(at, topic, body))
-        size += len(body)
-        if size >= PAGE_BYTES:
-            break
-    return Page(events, offset, began)
+    began = max(offset, min(first_offset, before))
+    rows = connection.execute(_READ, (session_id, began, before, limit))
+    return page_from((Event(*row) for row in rows), began, topics, partial(_check_dense, session))
 
 
 def read_back(
@@ -141,18 +134,8 @@ def read_back(
 ) -> Page:
     """Return a page below an offset; see `Log.read_back`."""
     session_id, _ = find(connection, session, epoch)
-    events: list[Event] = []
-    size, began = 0, before
-    for at, topic, body in connection.execute(_READ_BACK, (session_id, before)):
-        if began < before:
-            _check_dense(session, began - 1, at)
-        began = at
-        if topics is None or topic in topics:
-            events.append(Event(at, topic, body))
-        size += len(body)
-        if len(events) >= limit or size >= PAGE_BYTES:
-            break
-    return Page(events[::-1], before, began)
+    rows = connection.execute(_READ_BACK, (session_id, before))
+    return page_back((Event(*row) for row in rows), before, limit, topics, partial(_check_dense, session))
 
 
 def offset_within(connection: sqlite3.Connection, session: str, size: int, epoch: str) -> int:
