@@ -51,7 +51,7 @@ def options_of(settings: Settings, environment: Mapping[str, str]) -> list[Optio
     Raises:
         SettingsInvalidError: They contradict each other, or a file cannot be read.
     """
-    main = _main(settings)
+    main = Namespace(**{field: getattr(settings, name) for field, name in _names("temporal_").items()})
     found = []
     if main.address or _calls(main) or any(environment.get(name) for name in _CALLING):
         found.append(_options(_Said(settings.namespace, main, _names("temporal_"), environment)))
@@ -63,10 +63,6 @@ def options_of(settings: Settings, environment: Mapping[str, str]) -> list[Optio
             raise SettingsInvalidError(f"expected other namespaces than the main one in namespaces, got {name!r}")
         found.append(_options(_Said(name, _inherited(table, main), _names(""))))
     return found
-
-
-def _main(settings: Settings) -> Namespace:
-    return Namespace(**{field: getattr(settings, name) for field, name in _names("temporal_").items()})
 
 
 def _names(prefix: str) -> dict[str, str]:

@@ -89,7 +89,8 @@ class Deletions:
             UnavailableError: The store cannot be read or written now.
         """
         if not self._engine.shared:
-            await self._finish_all()
+            for record in await self._engine.records(_PREFIX):
+                await self._finish(record)
 
     async def delete(self, session: str, *, epoch: str | None = None, unless_open: bool = False) -> bool:
         """Delete a session; its runs are no longer followed.
@@ -176,10 +177,6 @@ class Deletions:
             await self._finish_abandoned()
         if failures:
             raise failures[0]
-
-    async def _finish_all(self) -> None:
-        for record in await self._engine.records(_PREFIX):
-            await self._finish(record)
 
     async def _finish_abandoned(self) -> None:
         """Finish the blocks whose notes have not changed for `ABANDONED_SECONDS`."""

@@ -183,7 +183,8 @@ def trim(now: Composition, *, epoch: str, begin: int, offset: int, size: int, ke
     now.check_life(epoch)
     if now.summary.first_offset != begin or offset <= begin:
         return now.summary.first_offset
-    now.need_snapshot_after(keep)
+    if now.held.snapshot_at < keep:  # the messages before `keep` are removed, and with them the last snapshot
+        now.need_snapshot()
     now.put(first_offset=offset, bytes_begin=now.summary.bytes_begin + size)
     now.changed("trimmed")
     return offset

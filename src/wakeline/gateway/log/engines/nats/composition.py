@@ -124,14 +124,6 @@ class Composition:
         self.touched = True
         self._changes.append(change)
 
-    def need_snapshot_after(self, seq: int) -> None:
-        """Carry a snapshot unless one is at or after this sequence.
-
-        The messages before it are removed.
-        """
-        if self.held.snapshot_at < seq:
-            self.need_snapshot()
-
     def need_snapshot(self) -> None:
         """Carry a snapshot."""
         self._needed = self._snapshot = True

@@ -25,7 +25,7 @@ from wakeline.gateway.log.engines.nats.live import Live
 from wakeline.gateway.log.engines.nats.messages import Message, decode
 from wakeline.gateway.log.engines.nats.pages import Pages
 from wakeline.gateway.log.engines.nats.records import RecordStore
-from wakeline.gateway.log.engines.nats.renewal import carry_over, epochs_of
+from wakeline.gateway.log.engines.nats.renewal import carry_over
 from wakeline.gateway.log.engines.nats.streams import Stream, Streams
 from wakeline.gateway.log.engines.nats.tail import Tail
 from wakeline.gateway.log.engines.nats.target import Target
@@ -352,7 +352,7 @@ class NatsEngine(Engine, Portable):
         for at in range(0, len(names), _TOGETHER):
             some = names[at : at + _TOGETHER]
             await asyncio.gather(*(self._writers.submit(name, portable.renew) for name in some))
-        await carry_over(self._records, carry, epochs_of(self._index.alive()))
+        await carry_over(self._records, carry, self._index.alive())
         return len(names)
 
 

@@ -15,13 +15,9 @@ from wakeline.gateway.log.store import Carry
 _TOGETHER = 100
 
 
-def epochs_of(sessions: Iterable[Summary]) -> dict[str, str]:
-    """Return the present epoch of each session by every earlier one."""
-    return {epoch: summary.epoch for summary in sessions for epoch in summary.former}
-
-
-async def carry_over(records: RecordStore, carry: Carry, epochs: dict[str, str]) -> None:
-    """Replace old epochs in the keys and values of records."""
+async def carry_over(records: RecordStore, carry: Carry, sessions: Iterable[Summary]) -> None:
+    """Replace the earlier epochs of sessions in the keys and values of records."""
+    epochs = {epoch: summary.epoch for summary in sessions for epoch in summary.former}
     key = ""
     while some := await records.listed("", key, _TOGETHER):
         for record in some:
