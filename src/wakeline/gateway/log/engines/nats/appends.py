@@ -37,7 +37,7 @@ def append(now: Composition, append: Append) -> Appended:
         owners.check_room(append.session, publication.publisher, publication.owner, now.held.owned)
     writes = plan.there < len(append.events) or plan.advances or plan.closes
     if writes and not now.alive:
-        now.create()
+        now.create(NewSession(now.name))
     first_new = _written(now, append, plan) if writes else now.summary.next_offset
     if not plan.there or not append.events or publication is None or publisher is None:
         return Appended(first_new, now.summary.next_offset, now.summary.epoch, duplicate=plan.duplicate)
@@ -105,7 +105,7 @@ def open_attempt(now: Composition, publication: Publication, epoch: str | None) 
     if publisher is None:
         owners.check_room(now.name, publication.publisher, publication.owner, now.held.owned)
     if not now.alive:
-        now.create()
+        now.create(NewSession(now.name))
         now.changed("configured")
     owner = publication.owner.text() if publication.owner is not None else None
     if beginning:
@@ -123,9 +123,7 @@ def create_session(now: Composition, new: NewSession) -> tuple[SessionState, boo
     now.check_visible(None)
     if now.alive:
         return now.summary.state(), False
-    now.create(config=new.config, first_offset=new.first_offset, deadline=new.deadline, draft=new.draft)
-    now.add(new.events)
-    now.put(closed=new.closed)
+    now.create(new)
     now.changed("configured")
     return now.summary.state(), True
 

@@ -16,7 +16,7 @@ from wakeline.events import NewEvent, timestamp
 from wakeline.gateway.log.engines.nats.held import Held
 from wakeline.gateway.log.engines.nats.messages import Effect, Message, Summary, encode_events
 from wakeline.gateway.log.names import check_epoch, new_epoch
-from wakeline.gateway.log.values import Change, unix
+from wakeline.gateway.log.values import Change, NewSession, unix
 
 _OVERHEAD = 300  # about the size of a message without events
 
@@ -79,22 +79,16 @@ class Composition:
             raise SessionNotFoundError(f"there is no session {self.name!r}")
         check_epoch(self.name, self.summary.epoch, epoch)
 
-    def create(
-        self,
-        *,
-        config: bytes = b"",
-        first_offset: int = 0,
-        deadline: float | None = None,
-        draft: bool = False,
-    ) -> None:
-        """Begin a life of the session."""
+    def create(self, new: NewSession) -> None:
+        """Begin a life of the session, with its first events."""
         self.held.begin()
         self._snapshot = self._needed = self.touched = True
-        self._first, self._latest = first_offset, 0
+        first, self._first, self._latest = new.first_offset, new.first_offset, 0
         self.held.summary = Summary(
-            self.name, "", 0, 0, 0, True, new_epoch(), timestamp(), first_offset, first_offset, 0, 0, 0, False, draft, "",
-            config, deadline,
+            self.name, "", 0, 0, 0, True, new_epoch(), timestamp(), first, first, 0, 0, 0, new.closed, new.draft, "",
+            new.config, new.deadline,
         )  # fmt: skip
+        self.add(new.events)
 
     def put(self, **fields: Any) -> None:
         """Change fields of the state."""
