@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -105,7 +106,9 @@ class RemoteCodec(PayloadCodec, Closing):
         body = msgspec.json.encode(
             _WirePayloads([_WirePayload(dict(payload.metadata), payload.data) for payload in payloads])
         )
-        return await repeated(partial(self._ask_once, f"{self._url}/{what}", body), self._retry_seconds)
+        ask = partial(self._ask_once, f"{self._url}/{what}", body)
+        # A worker's workflow task waits for it: a server that does not answer must not take its time twice.
+        return await repeated(ask, self._retry_seconds, since=time.monotonic())
 
     def _away(self, why: str) -> UnavailableError:
         return self._noted(

@@ -38,6 +38,8 @@ async def repeated(
     call: Callable[[], Awaitable[T]],
     retry_seconds: float,
     on_lost: Callable[[WakelineError], None] | None = None,
+    *,
+    since: float | None = None,
 ) -> T:
     """Make a call that has no second effect, until the gateway answers it.
 
@@ -45,17 +47,17 @@ async def repeated(
         call: Makes the call.
         retry_seconds: How long it is repeated.
         on_lost: Called with the reason when it is repeated for the first time.
+        since: The monotonic time from which the seconds count; by default that of the first failure.
 
     Raises:
         UnavailableError: The gateway cannot be reached for so many seconds.
     """
-    backoff = Backoff()
-    failing_since: float | None = None
+    backoff, failing_since = Backoff(), since
     while True:
         try:
             return await call()
         except (UnavailableError, LimitReachedError) as error:
-            is_first = failing_since is None
+            is_first = not backoff.failures
             failing_since = failing_since or time.monotonic()
             least = float(error.details.get("retry_after", 0))
             if time.monotonic() + least >= failing_since + retry_seconds:

@@ -122,6 +122,28 @@ async def test_a_server_that_is_away_is_tried_again_and_then_told() -> None:
         RemoteCodec("codec.example")
 
 
+async def test_a_server_that_does_not_answer_in_time_is_retried_from_the_first_request_on() -> None:
+    asked, answers = [], asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.path)
+        await answers.wait()
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url, seconds = f"http://127.0.0.1:{runner.addresses[0][1]}", timedelta(seconds=0.5)
+        async with RemoteCodec(url, timeout=2 * seconds, retry_timeout=seconds) as asking:
+            with pytest.raises(UnavailableError, match="did not answer in time"):
+                await asking.decode([Payload()])
+        assert asked == ["/decode"]
+    finally:
+        answers.set()
+        await runner.cleanup()
+
+
 @pytest.mark.parametrize("body", ["{}", "no", '{"payloads": [{"data": "?"}]}', '{"payloads": [1]}'])
 async def test_an_answer_that_is_none_is_told(body: str) -> None:
     async def answer(_: web.BaseRequest) -> web.Response:
