@@ -96,6 +96,7 @@ class _Run:
         if process == 0:
             code = 1
             try:
+                reports.close()  # so that a process whose reports nobody reads any more ends
                 self._work(self._started, list(first), theirs)
                 code = 0
             except KeyboardInterrupt:
@@ -116,7 +117,7 @@ class _Run:
             code = process.wait()
             del self._processes[reports]
             reports.close()
-            if code != 0 and process.left:
+            if process.left:
                 self._replace(process, code)
             elif code != 0:
                 self._fail("the end of a process of tests", f"expected it to end with 0, it ended with {code}")

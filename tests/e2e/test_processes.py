@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,30 @@ def test_crashes():
 
 def test_after():
     pass
+"""
+
+_LEAVES = """
+import os
+
+def test_leaves():
+    os._exit(0)
+
+def test_after():
+    pass
+"""
+
+_TALKS = """
+import os, time
+
+import pytest
+
+@pytest.mark.parametrize("number", range(3))
+def test_talks(number):
+    open("began", "a").write(f"{os.getpid()}\\n")
+    while not os.path.exists("killed"):
+        time.sleep(0.02)
+    print("." * 1_000_000)
+    assert False
 """
 
 _BREAKS = """
@@ -142,6 +167,28 @@ async def test_a_test_that_ends_its_process_fails_and_those_after_it_are_run(tmp
     assert code == 1, report
     assert "1 failed, 22 passed" in report, report
     assert "the process that runs the test to go on, it ended with -9" in report
+
+
+async def test_a_test_that_ends_its_process_in_order_fails_too(tmp_path: Path) -> None:
+    code, report = await report_of(tmp_path, {"leaves": _LEAVES, "some": _SOME})
+    assert code == 1, report
+    assert "1 failed, 21 passed" in report, report
+    assert "the process that runs the test to go on, it ended with 0" in report
+
+
+async def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    run = await start(tmp_path, {"a": _TALKS, "b": _TALKS})
+    began = tmp_path / "began"
+    async with asyncio.timeout(60):
+        while not began.exists() or len(began.read_text().split()) < 2:
+            await asyncio.sleep(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    (tmp_path / "killed").touch()
+    try:
+        await asyncio.wait_for(run.communicate(), 60)  # all of them have its output
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
 
 
 async def test_a_fixture_that_cannot_be_ended_fails_the_run(tmp_path: Path) -> None:
