@@ -253,8 +253,10 @@ def check_revision(key: str, value: bytes | None, revision: int, now: int) -> No
     Raises:
         RecordConflictError: It has another revision, or there is none to remove.
     """
-    if now != revision or (value is None and not now):
+    if now != revision:
         raise RecordConflictError(f"expected {key!r} at revision {revision}, it is at {now}")
+    if value is None and not now:
+        raise RecordConflictError(f"expected a record under {key!r}, there is none")
 
 
 Change: TypeAlias = Literal["configured", "closed", "deleted", "trimmed", "appended"]
