@@ -89,11 +89,7 @@ class Held:
             move(self.owned, publisher.owner, owner)
             publisher.owner = owner
         if effect.next_sequence > effect.first_sequence:
-            sequences, offsets = (
-                (effect.first_sequence, effect.next_sequence),
-                (effect.first_offset, effect.next_offset),
-            )
-            publisher.add(Stretch(*sequences, *offsets))
+            publisher.add(Stretch(effect.first_sequence, effect.next_sequence, effect.first_offset, effect.next_offset))
 
     def go_on(self, seq: int, message: Message) -> None:
         """Continue with the next message of the subject."""
