@@ -27,14 +27,16 @@ class Stretch:
     next_offset: int
     rough: bool = False
 
-    @property
-    def _one_to_one(self) -> bool:
-        return self.next_sequence - self.first_sequence == self.next_offset - self.first_offset
-
     def extend(self, other: Stretch) -> bool:
         """Add a later stretch to this one; return False if it needs its own row."""
-        follows = (self.next_sequence, self.next_offset) == (other.first_sequence, other.first_offset)
-        if follows and self._one_to_one and other._one_to_one:
+        # One row can have both if each sequence has one event: then all offsets are as far from their sequences.
+        far = self.first_offset - self.first_sequence
+        if (
+            self.next_sequence == other.first_sequence
+            and self.next_offset == other.first_offset
+            and self.next_offset - self.next_sequence == far
+            and other.next_offset - other.next_sequence == far
+        ):
             self.next_sequence, self.next_offset = other.next_sequence, other.next_offset
             return True
         return False
