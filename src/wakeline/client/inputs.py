@@ -41,7 +41,7 @@ async def repeated(
     *,
     since: float | None = None,
 ) -> T:
-    """Make a call that has no second effect, until the gateway answers it.
+    """Make a call that has no second effect, until it is answered.
 
     Args:
         call: Makes the call.
@@ -50,7 +50,7 @@ async def repeated(
         since: The monotonic time from which the seconds count; by default that of the first failure.
 
     Raises:
-        UnavailableError: The gateway cannot be reached for so many seconds.
+        UnavailableError: It is not answered for so many seconds.
     """
     backoff, failing_since = Backoff(), since
     while True:
