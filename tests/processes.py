@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import struct
+import sys
 import tempfile
 import traceback
 from collections import deque
@@ -91,6 +92,7 @@ class _Run:
         """Start a process, which runs these tests before it takes a share."""
         self._started += 1
         reports, theirs = Pipe(duplex=False)
+        sys.stdout.flush()  # or both processes would print what is in its buffer
         # Not by `multiprocessing`, of whose processes some code under test behaves otherwise.
         process = os.fork()
         if process == 0:
@@ -104,7 +106,10 @@ class _Run:
             except BaseException:  # noqa: BLE001 - the process ends here
                 traceback.print_exc()
             finally:
-                os._exit(code)
+                try:
+                    sys.stdout.flush()  # which `os._exit` does not
+                finally:
+                    os._exit(code)
         theirs.close()
         self._processes[reports] = _Process(process, deque(first))
 

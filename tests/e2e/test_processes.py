@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from contextlib import suppress
@@ -31,7 +30,9 @@ def pytest_runtestloop(session):
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     yield os.getpid()
-    print("the server of", os.getpid(), "is ended in", folder)
+    print("the server is ended")
+    with open("ended", "a") as file:
+        file.write(f"{os.getpid()} {folder}\\n")
 """
 
 _SOME = """
@@ -125,7 +126,7 @@ async def start(folder: Path, tests: dict[str, str], *arguments: str) -> asyncio
     (folder / "conftest.py").write_text(_CONFTEST)
     for name, text in tests.items():
         (folder / f"test_{name}.py").write_text(text)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--processes", "3", "-rA", *arguments, "."),
         cwd=folder,
@@ -150,8 +151,11 @@ async def test_each_test_is_run_once_and_those_of_a_file_by_one_process(tmp_path
     processes = {process for _, process in ran}
     assert 1 < len(processes) <= 3
     assert len({(test.partition("-")[0], process) for test, process in ran}) == 6
-    assert set(re.findall(r"the server of (\d+) is ended in", report)) == processes
-    assert len(set(re.findall(r"is ended in (\S+)", report))) == len(processes)
+    ended = dict(line.split() for line in (tmp_path / "ended").read_text().splitlines())
+    assert ended.keys() == processes
+    assert len(set(ended.values())) == len(processes)
+    assert report.count("the server is ended") == len(processes)
+    assert report.count("test session starts") == 1
 
 
 async def test_a_failure_is_printed_with_what_the_test_printed(tmp_path: Path) -> None:
@@ -160,6 +164,8 @@ async def test_a_failure_is_printed_with_what_the_test_printed(tmp_path: Path) -
     assert "1 failed, 20 passed" in report, report
     assert "assert 1 == 2" in report
     assert report.count("what it printed\n") == 1
+    code, report = await report_of(tmp_path, {}, "--capture", "no")
+    assert report.count("what it printed\n") == 1, report
 
 
 async def test_a_test_that_ends_its_process_fails_and_those_after_it_are_run(tmp_path: Path) -> None:
