@@ -38,7 +38,7 @@ _GATEWAY_GONE: Final = frozenset({502, 503, 504})
 
 def gateway_url(url: str | None) -> str:
     """Return the gateway's URL: the given one, or that of the environment, or the default."""
-    return (url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL).rstrip("/")
+    return url or os.environ.get("WAKELINE_URL") or _DEFAULT_URL
 
 
 def gateway_token(token: Token | None) -> Token | None:

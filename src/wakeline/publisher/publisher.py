@@ -117,7 +117,7 @@ class SessionPublisher:
         on_dropped: Callable[[PublishDroppedError], Any] | None = None,
         temporal_client: Client | None = None,
     ) -> None:
-        self.url = gateway_url(url)
+        self.url = gateway_url(url).rstrip("/")
         self._token = gateway_token(token)
         self.identity = Identity(
             session=session,
