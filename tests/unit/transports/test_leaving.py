@@ -103,6 +103,26 @@ async def test_a_long_poll_is_answered_without_events() -> None:
         assert await waiting == (200, {**page, "events": [], "from": page["cursor"]})
 
 
+ASKED = {"id": "r", "reason": "approval", "choices": ["approve", "reject"]}
+WAITS = {"a reader": ("GET", "/r?wait=60", None), "the run that asks": ("POST", "", {**ASKED, "wait": 60})}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WAITS.values(), ids=WAITS)
+async def test_a_wait_for_the_outcome_of_a_request_ends_with_the_open_request(
+    method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    async with started() as (gateway, served):
+        asked = await served.call("POST", "/v1/sessions/s/requests", json=ASKED)
+        began = monotonic()
+        waiting = asyncio.ensure_future(served.call(method, f"/v1/sessions/s/requests{path}", json=body))
+        async with asyncio.timeout(60):
+            while await served.metric("wakeline_connections_open") < 2:
+                await asyncio.sleep(0.01)
+        await leave(gateway)
+        assert await waiting == asked
+        assert monotonic() - began < 60
+
+
 class HeldEngine(MemoryEngine):
     """Appends when it is let go."""
 

@@ -17,6 +17,7 @@ from wakeline.gateway.http.parameters import integer, seconds, session_of
 from wakeline.gateway.inputs import RESERVED
 from wakeline.gateway.requests import Answer, Asked, Claim, Person, check_id, described
 from wakeline.gateway.sessions import Delivery, InputRequest, has_ended
+from wakeline.gateway.transports.leaving import UntilLeft
 
 _ASKED: Final = (
     '{"id": "…", "reason": "…", "kind"?: "question" | "tool", "message"?, "choices"? | "response_schema"?, '
@@ -123,12 +124,13 @@ class RequestRoutes(Group):
         return {request.id for request in asked if has_ended(runs, request.run)}
 
     async def _awaited(self, request: web.Request, id: str, wait: float) -> InputRequest:
-        """Return a request when it is closed, or after the wait."""
-        grant = request[GRANT]
-        with self._parts.limits.connection(request, grant):
-            found = await self._parts.requests.find(request.match_info["session"], id, grant.within(wait))
+        """Return a request when it is closed, after the wait, or when the gateway stops."""
+        grant, name = request[GRANT], request.match_info["session"]
+        found = None
+        with self._parts.limits.connection(request, grant), UntilLeft():
+            found = await self._parts.lasting.serve(self._parts.requests.find(name, id, grant.within(wait)))
         grant.check_signer()
-        return found
+        return found or await self._parts.requests.find(name, id)
 
     def _readable(self, request: web.Request) -> str:
         """Return the name of a session whose requests the caller may read."""
