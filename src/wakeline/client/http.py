@@ -18,7 +18,7 @@ from yarl import URL
 
 from wakeline.client.closing import Closing
 from wakeline.client.errors import refusal
-from wakeline.client.reach import advised, checked_url, not_a_gateway, unavailable
+from wakeline.client.reach import advised, checked_url, not_a_gateway, unavailable, unsendable
 from wakeline.durations import seconds_of
 from wakeline.errors import TokenExpiredError, UnavailableError, WakelineError
 from wakeline.events import check_session_name
@@ -126,6 +126,8 @@ class Http(Closing):
                 refused = advised(await read_refusal(answer), token, _action(method, path))
             except LOST as error:
                 raise not_a_gateway(self.url, error) or self.lost(error) from None
+            except ValueError as error:
+                raise unsendable(self.url, error) from error
             if not isinstance(refused, TokenExpiredError) or not self._tokens.expired(token) or again:
                 raise refused
             again = True
@@ -198,11 +200,11 @@ class Tokens:
     async def get(self) -> str | None:
         """Return the token to send; None to send none."""
         if self._source is None or isinstance(self._source, str):
-            return self._source
+            return _bare(self._source)
         async with self._asking:
             if self._token is None:
                 given = self._source()
-                self._token = await given if inspect.isawaitable(given) else given
+                self._token = _bare(await given if inspect.isawaitable(given) else given)
             return self._token
 
     def expired(self, token: str | None) -> bool:
@@ -222,6 +224,11 @@ class Tokens:
             return msgspec.json.decode(decoded, type=_Claims).wakeline.topics is not None
         except (IndexError, ValueError, msgspec.DecodeError):
             return True  # not a readable token: it may be limited
+
+
+def _bare(token: str | None) -> str | None:
+    # A token read from a file or a secret often ends with a newline, which no header can hold.
+    return token.strip() or None if token is not None else None
 
 
 class _Limits(msgspec.Struct, frozen=True):

@@ -59,6 +59,13 @@ def unavailable(url: str, error: BaseException | str) -> UnavailableError:
     return noted(UnavailableError(f"the gateway cannot be reached: {reason(error)}"), url)
 
 
+def unsendable(url: str, error: ValueError) -> RequestInvalidError:
+    """Return the error of a URL or token that no HTTP request can hold; it is not retried."""
+    said = f"expected a URL and a token that fit into an HTTP request, got others: {str(error).rstrip('.')}"
+    hint = "Correct url=… (--url, WAKELINE_URL) and token=… (--token, WAKELINE_TOKEN): a token is one line, without spaces."
+    return noted(RequestInvalidError(said, hint=hint), url)
+
+
 def not_a_gateway(url: str, error: BaseException) -> WakelineError | None:
     """Return the refusal of a server that does not answer in HTTP; None for another error."""
     if not isinstance(error, aiohttp.ClientResponseError) or isinstance(error, aiohttp.WSServerHandshakeError):
@@ -85,7 +92,7 @@ def advised(refused: WakelineError, token: str | None, action: str) -> WakelineE
         if isinstance(refused, TokenMissingError):
             refused.hint = GIVE_TOKEN.format(action)
         return refused
-    source = "WAKELINE_TOKEN" if token == os.environ.get("WAKELINE_TOKEN") else "token=… (--token)"
+    source = "WAKELINE_TOKEN" if token == os.environ.get("WAKELINE_TOKEN", "").strip() else "token=… (--token)"
     if isinstance(refused, TokenExpiredError):
         refused.hint = (
             f"The token came from {source}: put a fresh one there, or pass a function as token=… that returns one."
@@ -103,8 +110,10 @@ def reason(error: BaseException | str) -> str:
         return f"it answered {error.status}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "TLS failed: its certificate is not trusted here"
     if isinstance(error, aiohttp.ClientSSLError):
-        return f"TLS failed ({type(error).__name__})"
+        return "TLS failed (a gateway itself speaks plain HTTP: http://, unless a proxy does TLS)"
     found = _ERRNO.search(str(error))
     number = getattr(getattr(error, "os_error", error), "errno", None) or (int(found[1]) if found else None)
     if number is not None and number > 0:

@@ -8,8 +8,8 @@ import aiohttp
 
 from wakeline.client.errors import refusal
 from wakeline.client.http import LOST, Token, Tokens, read_refusal
-from wakeline.client.reach import GIVE_TOKEN, advised, checked_url, not_a_gateway, noted, unavailable
-from wakeline.errors import RequestInvalidError, TokenMissingError, UnavailableError, WakelineError
+from wakeline.client.reach import GIVE_TOKEN, advised, checked_url, not_a_gateway, noted, unavailable, unsendable
+from wakeline.errors import TokenMissingError, UnavailableError, WakelineError
 
 _CONNECT_SECONDS: Final = 10.0
 _HEARTBEAT_SECONDS: Final = 15.0
@@ -56,9 +56,7 @@ class Dial:
             except LOST as error:
                 raise not_a_gateway(self.url, error) or self.lost(error) from None
             except ValueError as error:
-                # For example a token that ends with a newline: a retry would fail as well.
-                said = f"expected a URL and a token that fit into an HTTP request, got others: {error}"
-                raise noted(RequestInvalidError(said), self.url) from error
+                raise unsendable(self.url, error) from error
             if refused.status in _TEMPORARY:
                 raise UnavailableError(refused.message, **refused.details) from refused
             if refused.status != 401 or not self._tokens.expired(token) or again:

@@ -7,6 +7,7 @@ import sys
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from wakeline import errors
 from wakeline.client import RefusedError
@@ -43,6 +44,20 @@ def test_the_package_itself_imports_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     code = "import sys, wakeline; wakeline.SessionClient; print('temporalio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_gateway_that_does_no_tls_is_reported_with_what_to_write() -> None:
+    key = ConnectionKey("127.0.0.1", 7777, True, True, None, None, None)
+    error = unavailable("https://127.0.0.1:7777", aiohttp.ClientConnectorSSLError(key, OSError(1, "wrong version")))
+    assert error.message == (
+        "the gateway cannot be reached: TLS failed (a gateway itself speaks plain HTTP: http://, unless a proxy does TLS)"
+    )
+
+
+def test_a_certificate_that_is_not_trusted_is_reported_in_words() -> None:
+    key = ConnectionKey("127.0.0.1", 7777, True, True, None, None, None)
+    error = unavailable("https://127.0.0.1:7777", aiohttp.ClientConnectorCertificateError(key, ValueError("expired")))
+    assert error.message == "the gateway cannot be reached: TLS failed: its certificate is not trusted here"
 
 
 def test_a_connection_that_was_cut_is_reported_in_words() -> None:

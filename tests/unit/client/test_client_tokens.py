@@ -13,6 +13,7 @@ from tests.unit.transports.scripted import frame, opening, refused, scripted
 from wakeline.client import SessionClient
 from wakeline.errors import (
     NotAllowedError,
+    RequestInvalidError,
     SessionNotFoundError,
     TokenExpiredError,
     TokenInvalidError,
@@ -64,6 +65,25 @@ async def test_a_plain_function_and_a_string_do_as_well(monkeypatch: pytest.Monk
         # Only what makes tokens is asked again.
         given = ["from-the-environment", "given", "made", "made"]
         assert server.tokens == [f"Bearer {text}" for text in given]
+
+
+@pytest.mark.parametrize("given", ["from-a-file\n", " from-a-file\r\n"])
+async def test_white_space_around_a_token_is_not_sent(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("WAKELINE_TOKEN", given)
+    async with scripted(refused(401, "token_invalid")) as server:
+        for client in (SessionClient(server.url), SessionClient(server.url, lambda: given)):
+            async with client:
+                with pytest.raises(TokenInvalidError) as raised:
+                    await client.session("s").state()
+                assert raised.value.hint.startswith("The token came from WAKELINE_TOKEN.")
+        assert server.tokens == ["Bearer from-a-file"] * 2
+
+
+async def test_a_token_of_two_lines_is_refused_with_what_to_correct() -> None:
+    async with scripted(STREAM) as server, SessionClient(server.url, "two\nlines") as client:
+        with pytest.raises(RequestInvalidError, match="a token that fit into an HTTP request") as raised:
+            await client.session("s").state()
+    assert "a token is one line" in raised.value.hint
 
 
 async def test_a_function_that_fails_is_told() -> None:

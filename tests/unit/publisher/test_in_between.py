@@ -252,7 +252,7 @@ async def test_a_token_that_no_request_can_have_is_told_and_nobody_waits_for_a_c
 
     async with asyncio.timeout(ENOUGH):
         with pytest.raises(RequestInvalidError, match="a token that fit into an HTTP request"):
-            await SessionPublisher(script.url, lambda: "from-a-file\n", session="s").__aenter__()
+            await SessionPublisher(script.url, lambda: "two\nlines", session="s").__aenter__()
 
 
 async def test_who_does_not_wait_for_the_gateway_asks_it_again_after_it_was_there_and_refused(
