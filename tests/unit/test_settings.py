@@ -212,6 +212,9 @@ def test_a_value_of_another_form_s_refusal_has_the_form_in_words(name: str, valu
     ("content", "hint"),
     [
         ("prot = 1", "at the top level; did you mean port?"),
+        ('temporal_address = "x:7233"', "at the top level; did you mean temporal?"),
+        ('temporal_namespace = "x"', "at the top level; did you mean namespace?"),
+        ("temporal = x:7233", "Correct the path, in --config or WAKELINE_CONFIG, or the file at the line"),
         ("[wakeline]\nport = 1", "leave the line [wakeline] out"),
         ('[[follow]]\nworkflow_tpye = "x"', "workflow_tpye in follow[0], or leave it out; did you mean workflow_type?"),
         ('[notify.a]\ntopics = ["x"]\nusrs = ["y"]', "usrs in notify.a, or leave it out; did you mean users?"),

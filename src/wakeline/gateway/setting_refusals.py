@@ -17,6 +17,8 @@ from wakeline.errors import SettingsInvalidError
 
 ENVIRONMENT: Final = "WAKELINE_"
 THE_ENVIRONMENT: Final = "the environment"
+# TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE, as Temporal's SDKs name them.
+_NAMES_OF_TEMPORAL: Final = {"temporal_address": "temporal", "temporal_namespace": "namespace"}
 _KINDS: Final = {
     "bool": "true or false",
     "int": "a whole number",
@@ -70,7 +72,10 @@ def refused(kind: type, source: str, given: Mapping[str, Any], error: msgspec.Va
 
 def meant(name: str, known: Iterable[str]) -> str:
     """Return the question whether the closest known name was meant; empty if none is close."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    known = list(known)
+    bare = name.lower().removeprefix(ENVIRONMENT.lower())
+    close = [one for one in known if one.lower().removeprefix(ENVIRONMENT.lower()) == _NAMES_OF_TEMPORAL.get(bare)]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -266,7 +266,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise SettingsInvalidError(f"expected a TOML file at {file}, got: {error}") from None
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        hint = "Correct the path, in --config or WAKELINE_CONFIG, or the file at the line that the message names."
+        raise SettingsInvalidError(f"expected a TOML file at {file}, got: {said}", hint=hint) from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

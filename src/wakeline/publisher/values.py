@@ -151,7 +151,11 @@ def _checked(written: Written) -> Written:
         )
     size = len(written[1])
     if size > MAX_EVENT_BYTES:
-        raise EventTooLargeError(f"expected at most {MAX_EVENT_BYTES} bytes of data, got {size}")
+        raise EventTooLargeError(
+            f"expected at most {MAX_EVENT_BYTES} bytes of data, got {size}",
+            hint="Keep large values elsewhere and publish a reference. A SessionPublisher sends no more, whatever the "
+            "gateway's max_event_bytes is.",
+        )
     return written
 
 

@@ -296,6 +296,13 @@ async def test_a_list_in_place_of_the_scope_is_refused() -> None:
         assert "wakeline" in await refused(auth(), by_hand({"alg": "HS256"}, payload, SECRET.encode()))
 
 
+async def test_a_token_of_another_time_is_refused_with_the_gateway_s_clock() -> None:
+    with pytest.raises(TokenExpiredError, match="expired at 1970-01-01 00:00:01 UTC, the gateway's clock has 2"):
+        await auth().verify(token(exp=1))
+    said = await refused(auth(), token(exp=4_102_444_801, nbf=4_102_444_800))
+    assert "got one from 2100-01-01 00:00:00 UTC on (nbf), the gateway's clock has 2" in said
+
+
 async def test_time_is_kept() -> None:
     checked = auth()
     with pytest.raises(TokenExpiredError):

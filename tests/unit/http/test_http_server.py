@@ -179,6 +179,19 @@ async def test_nobody_learns_from_a_read_where_temporal_is(serve: Serve) -> None
     assert body["error"]["message"] == "Temporal cannot be reached now"
 
 
+async def test_a_websocket_through_a_proxy_that_drops_its_headers_is_refused_with_what_to_pass_on(
+    served: Served,
+) -> None:
+    status, answer = await served.call("GET", "/v1/publish")
+    assert (status, answer["error"]["code"]) == (400, "request_invalid")
+    assert "have each proxy in between pass on Upgrade and Connection" in answer["error"]["hint"]
+
+
+async def test_a_path_with_the_version_twice_is_refused_with_the_url_s_correction(served: Served) -> None:
+    status, answer = await served.call("GET", "/v1/v1/sessions/s/events")
+    assert (status, answer["error"]["hint"]) == (404, "Write the gateway's URL without /v1: clients add it.")
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

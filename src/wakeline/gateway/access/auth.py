@@ -187,8 +187,10 @@ class Auth:
         else:
             self._verified.move_to_end(key)
         if grant.seconds_left() == 0:
-            ended = datetime.fromtimestamp(grant.expires or 0, UTC)
-            raise TokenExpiredError(f"the token of {grant.user!r} expired at {ended:%Y-%m-%d %H:%M:%S} UTC")
+            ended, now = _utc(grant.expires or 0), _utc(time.time())
+            raise TokenExpiredError(
+                f"the token of {grant.user!r} expired at {ended} UTC, the gateway's clock has {now}"
+            )
         return grant
 
     def _grant(self, payload: bytes, signer: Signer | None) -> Grant:
@@ -199,7 +201,8 @@ class Auth:
             raise _ClaimInvalidError("expected the claim exp in seconds since 1970")
         if claims.nbf is not None and claims.nbf > time.time() + _NOT_BEFORE_LEEWAY:
             raise _ClaimInvalidError(
-                "expected a token that is valid now, got a claim nbf in the future",
+                f"expected a token that is valid now, got one from {_utc(min(claims.nbf, _LAST_EXP - 1))} UTC on (nbf), "
+                f"the gateway's clock has {_utc(time.time())}",
                 hint="Try again after that time; compare the clocks of the issuer and the gateway.",
             )
         if self._issuer is not None and claims.iss != self._issuer:
@@ -231,6 +234,10 @@ class Auth:
             _inputs(scope),
             tuple(scope.roles),
         )
+
+
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _check_stars(scope: _Scope) -> None:

@@ -89,6 +89,8 @@ def _no_route(path: str) -> str | None:
     """Return a hint that fits a path without a route; None for the usual hint."""
     if path == "/":
         return "The inspector is turned off (inspector): GET /v1/sessions lists its sessions, and /healthz reports that it runs."
+    if path.startswith("/v1/v1/"):
+        return "Write the gateway's URL without /v1: clients add it."
     if path.startswith(("/v1/sessions/", "/v1/stream/")):
         return "Check the path; a / in a session's name is written %2F."
     return None

@@ -96,7 +96,11 @@ class Conversation(ABC):
             RequestInvalidError: The request is not a valid handshake.
         """
         if not self._socket.can_prepare(self._request):
-            raise RequestInvalidError("expected a WebSocket handshake of version 13 with a Sec-WebSocket-Key")
+            raise RequestInvalidError(
+                "expected a WebSocket handshake of version 13 with a Sec-WebSocket-Key",
+                hint="If a client opened a WebSocket, have each proxy in between pass on Upgrade and Connection; "
+                "docs/operate/layouts.md has samples.",
+            )
         try:
             gate = self._request.protocol
             if self._grant is NOBODY and isinstance(gate, HttpConnection):
