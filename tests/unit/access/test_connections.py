@@ -7,10 +7,12 @@ import json
 import resource
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from time import monotonic
 from typing import Any, ClassVar
 
 import pytest
 import structlog
+from aiohttp import web
 from yarl import URL
 
 from tests.support import Served
@@ -18,6 +20,7 @@ from tests.tokens import SECRET, bearer
 from tests.unit.conftest import Serve
 from wakeline.gateway.access import Addresses, Connections
 from wakeline.gateway.access.connections import file_limit
+from wakeline.gateway.app import gateway
 from wakeline.gateway.metrics import Metrics
 from wakeline.gateway.settings import Settings
 
@@ -346,6 +349,23 @@ def test_the_most_is_below_what_the_process_may_open() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft == hard
     assert held.most == file_limit() - 256
+
+
+async def test_a_connection_that_is_accepted_while_the_gateway_stops_does_not_delay_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = web.RequestHandler.shutdown
+    monkeypatch.setattr(web.RequestHandler, "shutdown", lambda self, _: whole(self, 60))
+    monkeypatch.setattr(web.Server, "pre_shutdown", lambda _: None)  # it was accepted after this step
+    async with gateway(Settings(engine="memory", port=0, no_auth=True)) as url, Served(url) as served:
+        raw = await Raw.open(served)
+        raw.writer.write(HEAD + b"\r\n")
+        assert (await raw.answer())[0] == 200
+        began = monotonic()
+    assert monotonic() - began < 60
+    assert await raw.reader.read() == b""
+    raw.writer.close()
+    await raw.writer.wait_closed()
 
 
 async def test_nothing_is_kept_of_connections_that_have_ended(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

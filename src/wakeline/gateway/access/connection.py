@@ -67,6 +67,13 @@ class HttpConnection(web.RequestHandler):
             self._connections.release(self, self._counted)
         super().connection_lost(exc)
 
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """End the connection when the gateway stops, without a wait if no request is under way."""
+        # aiohttp closes the idle connections once, before this. One that a client has opened since then, because its last
+        # one was ended, would wait for a request until the time is over.
+        self.close()
+        await super().shutdown(timeout)
+
     def data_received(self, data: bytes) -> None:
         """Count the bytes, enforce the limits on the head, and pass the bytes to the parser."""
         if not data:  # aiohttp calls with no data to continue parsing after a pause
