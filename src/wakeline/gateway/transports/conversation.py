@@ -98,8 +98,7 @@ class Conversation(ABC):
         if not self._socket.can_prepare(self._request):
             raise RequestInvalidError(
                 "expected a WebSocket handshake of version 13 with a Sec-WebSocket-Key",
-                hint="If a client opened a WebSocket, have each proxy in between pass on Upgrade and Connection; "
-                "docs/operate/layouts.md has samples.",
+                hint="If a client opened a WebSocket, have each proxy in between pass on Upgrade and Connection.",
             )
         try:
             gate = self._request.protocol
