@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import CapturingLogger
 from temporalio.service import RPCError, RPCStatusCode
@@ -336,6 +337,32 @@ async def test_a_device_at_another_gateway_counts_for_the_follower_of_its_sessio
     await until(lambda: not follower.parts.audience.watches(second))
     for stopping in (pool, device_s, owner, elsewhere):
         await stopping.stop()
+
+
+async def test_a_run_waits_for_an_earlier_one_that_is_about_to_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease has moved: the later run was registered here before the records were read for the earlier one."""
+    monkeypatch.setattr(turns, "RETRY_SECONDS", 0.01)
+    world, order = World(monkeypatch), list[str]()
+    earlier = await world.runs.add("s", run("w"))
+    later = msgspec.structs.replace(earlier, run="later", run_id="later", started_at="2026-11-21T06:00:00.000Z")
+    await world.runs.add("s", later)
+
+    async def follow(follower: Any) -> None:
+        if follower.run.run == "later":
+            await follower.parts.earlier("s", follower.run)
+        order.append(follower.run.run)
+        await world.runs.put("s", msgspec.structs.replace(follower.run, status="completed"))
+        follower.run = msgspec.structs.replace(follower.run, status="completed")
+
+    world.follow = follow
+    pool = world.pool()
+    pool._start("s", later, None)
+    await asyncio.sleep(0.1)
+    assert order == []
+    pool._start("s", earlier, None)
+    await until(lambda: len(order) == 2)
+    assert order == [earlier.run, "later"]
+    await pool.stop()
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -39,26 +39,32 @@ class Turns:
         while others := [r for r in before(run, await self._parts.runs.of(session)) if r.run not in waited_for]:
             waited_for |= {other.run for other in others}
             for other in others:
-                key = (session, other.run)
-                while key in self._roster.open:
-                    await asyncio.wait([self._roster.tasks[key]])
-                while key in self._roster.rests:
-                    self._roster.rests[key].hurry()
-                    await asyncio.wait([self._roster.tasks[key]])
-                if not self._parts.ownership.owns(other.workflow_id):  # its lease may have moved meanwhile
-                    await self._elsewhere(session, other)
+                await self._over(session, other)
 
-    async def _elsewhere(self, session: str, run: Run) -> None:
-        """Wait for a rest that another gateway reads; abandon it if that gateway is too late."""
-        settings, detail = self._parts.settings, f"{run.run} {session}"
-        # If its gateway was killed, the next one has the lease after that time.
-        until = monotonic() + 1.25 * settings.lease + settings.drain_grace + _LATE_SECONDS
-        while (latest := await self._parts.runs.latest(session, run.run)) is not None and latest.owed:
-            if monotonic() >= until and (state := await self._parts.engine.state(session)) is not None:
-                await Subject(session, latest, self._parts, state.epoch).abandon()
+    async def _over(self, session: str, run: Run) -> None:
+        """Wait for a run's end and its rest; abandon a rest whose gateway is too late."""
+        key, until = (session, run.run), None
+        while True:
+            if (rest := self._roster.rests.get(key)) is not None:
+                rest.hurry()
+            if (task := self._roster.tasks.get(key)) is not None:
+                await asyncio.wait([task])
+                continue
+            # Another gateway follows it, or nobody: its lease has just moved, and it is about to be followed here.
+            latest = await self._parts.runs.latest(session, run.run)
+            if key in self._roster.tasks:
+                continue
+            if latest is None or not (latest.open or latest.owed):
                 return
-            self._parts.ownership.wakeups.wake("turn", run.workflow_id, detail)
-            self._hurry("", detail)  # its lease may have moved to this gateway
+            # If its gateway was killed, the next one has the lease after that time.
+            settings = self._parts.settings
+            until = until or monotonic() + 1.25 * settings.lease + settings.drain_grace + _LATE_SECONDS
+            if monotonic() >= until and (state := await self._parts.engine.state(session)) is not None:
+                if latest.owed:
+                    await Subject(session, latest, self._parts, state.epoch).abandon()
+                return
+            if not self._parts.ownership.owns(run.workflow_id):
+                self._parts.ownership.wakeups.wake("turn", run.workflow_id, f"{run.run} {session}")
             await asyncio.sleep(RETRY_SECONDS)
 
     def _hurry(self, _: str, detail: str) -> None:
