@@ -67,8 +67,9 @@ class _Run:
         self._started = 0
         reporter: Any = session.config.pluginmanager.getplugin("terminalreporter")
         reporter.showfspath = False  # tests of several files are reported by turns
-        factory: Any = session.config._tmp_path_factory  # type: ignore[attr-defined]
-        factory.getbasetemp()  # of all processes
+        # pytest names its factory of temporary folders in fixtures only, and here there are none.
+        self._folders: Any = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        self._folder = self._folders.getbasetemp()  # of all processes
 
     def until_over(self, count: int) -> None:
         try:
@@ -158,9 +159,8 @@ class _Run:
         capturing.stop_global_capturing()  # its files are those of the other processes, too
         capturing.start_global_capturing()
         session.config.get_terminal_writer()._file = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
-        factory: Any = session.config._tmp_path_factory  # type: ignore[attr-defined]
-        factory._basetemp = factory.getbasetemp() / f"process-{number}"
-        factory._basetemp.mkdir(mode=0o700)
+        self._folders._basetemp = self._folder / f"process-{number}"
+        self._folders._basetemp.mkdir(mode=0o700)
         self._forked()
         plugins.register(_Reports(session.config, reports))
         try:

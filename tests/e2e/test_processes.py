@@ -136,6 +136,13 @@ async def start(folder: Path, tests: dict[str, str], *arguments: str) -> asyncio
     )
 
 
+async def until_two_have(began: Path) -> None:
+    """Return when two tests have written that they began."""
+    async with asyncio.timeout(60):
+        while not began.exists() or len(began.read_text().split()) < 2:
+            await asyncio.sleep(0.02)
+
+
 async def report_of(folder: Path, tests: dict[str, str], *arguments: str) -> tuple[int | None, str]:
     run = await start(folder, tests, *arguments)
     out, _ = await asyncio.wait_for(run.communicate(), 200)
@@ -184,10 +191,7 @@ async def test_a_test_that_ends_its_process_in_order_fails_too(tmp_path: Path) -
 
 async def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     run = await start(tmp_path, {"a": _TALKS, "b": _TALKS})
-    began = tmp_path / "began"
-    async with asyncio.timeout(60):
-        while not began.exists() or len(began.read_text().split()) < 2:
-            await asyncio.sleep(0.02)
+    await until_two_have(tmp_path / "began")
     os.kill(run.pid, signal.SIGKILL)
     (tmp_path / "killed").touch()
     try:
@@ -216,9 +220,7 @@ async def test_a_run_that_is_stopped_ends_its_fixtures(tmp_path: Path, whom: str
     """Ctrl-C in a terminal reaches all processes; a supervisor may signal that one which it has started."""
     run = await start(tmp_path, {"a": _LONG, "b": _LONG})
     began, ended = tmp_path / "began", tmp_path / "ended"
-    async with asyncio.timeout(60):
-        while not began.exists() or len(began.read_text().split()) < 2:
-            await asyncio.sleep(0.02)
+    await until_two_have(began)
     os.kill(-run.pid if whom == "all" else run.pid, how)
     out, _ = await asyncio.wait_for(run.communicate(), 60)
     assert run.returncode == 2, out.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from temporalio.api.compute.v1 import ComputeConfig, ComputeConfigScalingGroup
@@ -22,10 +23,10 @@ TASKS, ACTIVITIES = Queue("q", WORKFLOW), Queue("q", ACTIVITY)
 Info = WorkflowExecutionVersioningInfo
 
 
-def overridden(change: Callable[[VersioningOverride], object], **info: object) -> Info:
+def overridden(change: Callable[[VersioningOverride], object], **info: Any) -> Info:
     override = VersioningOverride()
     change(override)
-    return Info(versioning_override=override, **info)  # type: ignore[arg-type]
+    return Info(versioning_override=override, **info)
 
 
 @pytest.mark.parametrize(
